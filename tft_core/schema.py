@@ -1,0 +1,84 @@
+"""Names, constants and content hashes that every part of the system agrees upon.
+
+Only what two or more packages must spell alike belongs here: column names, the trading
+year, the model type, and how a value is turned into a stable hash.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TRADING_DAYS_PER_YEAR = 252
+MODEL_TYPE = "x_trend"
+LIVE_FOLD = "live"
+"""Key of the fold that is trained on everything up to the newest bar."""
+
+LABEL_LAG_SESSIONS = 2
+"""A decision of session t is entered at the close of t+1, so its label ends at t+2."""
+
+PRICE_COLUMNS = ("open", "high", "low", "close")
+BAR_COLUMNS = ("date", "symbol", *PRICE_COLUMNS, "volume", "open_interest")
+
+
+def canonical_json(value: Any) -> str:
+    """One JSON text per value: sorted keys, ISO dates, no white space, no NaN.
+
+    Raises:
+        ValueError: A number is not finite; write ``None`` where a figure is undefined.
+    """
+    return json.dumps(
+        _plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
+    )
+
+
+def content_hash(value: Any) -> str:
+    """SHA-256 (hex) of the canonical JSON of a plain value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def array_hash(*arrays: np.ndarray) -> str:
+    """SHA-256 (hex) over dtype, shape and bytes of each array, in order."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def finite_or_none(value: float) -> float | None:
+    """A float for JSON: NaN and infinities, which mean "undefined", become ``None``."""
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(_plain(item) for item in value)
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (date, datetime)):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    return value
