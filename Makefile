@@ -1,0 +1,46 @@
+# Fresh machine: `make run` and `make test` set everything up themselves.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXPORTS := OMP_NUM_THREADS=2 DAGSTER_HOME=$(CURDIR)/dagster_home
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test test-slow check ui bench clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(STAMP)  ## Install the project and its tools into .venv
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+run: install  ## Sample -> production checkpoint -> signals, through Dagster (about 5 minutes)
+	@$(EXPORTS) $(BIN)/python -m tft_assets.demo
+
+test: install  ## Install and run the test suite (about 10 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not e2e"
+
+test-slow: install  ## The long suites
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+check: install  ## What CI would refuse: lint, types, import walls, tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(MAKE) test
+
+ui: install  ## Open the Dagster UI on http://127.0.0.1:3000
+	@$(EXPORTS) env --default-signal=INT,QUIT $(BIN)/dagster dev -w workspace.yaml
+
+bench: install  ## Measure speed on this machine
+	@$(BIN)/python -m benchmarks.lifecycle
+
+clean:  ## Remove state and caches (not .venv)
+	rm -rf var build dist .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find dagster_home -mindepth 1 -not -name dagster.yaml -delete
