@@ -1,0 +1,101 @@
+"""An artifact as a person wants to see it in the UI: figures, plots, tables, report."""
+
+import base64
+import math
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from tft_core.training_pipeline.artifacts import Artifact
+
+MAX_INLINE_BYTES = 512 * 1024
+"""A larger plot is linked, since inline plots are rows of Dagster's event log."""
+MAX_TABLE_ROWS = 100
+
+
+def metadata_of(artifact: Artifact, *, seconds: float) -> dict[str, dg.MetadataValue]:
+    """Figures of an artifact's summary (Dagster plots those over the partitions) and its views.
+
+    Args:
+        seconds: Wall time the artifact took to make.
+    """
+    metadata = {key: figure(value) for key, value in artifact.summary.items()}
+    metadata["build_seconds"] = dg.MetadataValue.float(round(seconds, 2))
+    metadata["content_hash"] = dg.MetadataValue.text(artifact.content_hash)
+    metadata["artifact"] = dg.MetadataValue.path(artifact.path)
+    if artifact.findings:
+        metadata["findings"] = table(
+            pd.DataFrame(
+                [(f.severity, f.code, f.message) for f in artifact.findings],
+                columns=["severity", "code", "message"],
+            )
+        )
+    for name in sorted(artifact.files):
+        path = artifact.path / name
+        if path.suffix == ".png":
+            metadata[path.stem] = plot(path)
+        elif path.suffix == ".html":
+            metadata[f"{path.stem}_page"] = dg.MetadataValue.url(path.as_uri())
+        elif name.startswith("table_") and path.suffix == ".parquet":
+            metadata[path.stem.removeprefix("table_")] = table(pd.read_parquet(path))
+    return metadata
+
+
+def figure(value: Any) -> dg.MetadataValue:
+    """A number stays a number, so that Dagster can plot it; an undefined one is null."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return dg.MetadataValue.null()
+    if isinstance(value, bool):
+        return dg.MetadataValue.bool(value)
+    if isinstance(value, int):
+        return dg.MetadataValue.int(value)
+    if isinstance(value, float):
+        return dg.MetadataValue.float(value)
+    if isinstance(value, (dict, list, tuple)):
+        return dg.MetadataValue.json(list(value) if isinstance(value, tuple) else value)
+    return dg.MetadataValue.text(str(value))
+
+
+def plot(path: Path) -> dg.MetadataValue:
+    """A PNG inside the page, or its path where it is too large for the event log."""
+    if path.stat().st_size > MAX_INLINE_BYTES:
+        return dg.MetadataValue.path(path)
+    payload = base64.b64encode(path.read_bytes()).decode("ascii")
+    return dg.MetadataValue.md(f"![{path.stem}](data:image/png;base64,{payload})")
+
+
+def table(frame: pd.DataFrame) -> dg.MetadataValue:
+    """The first rows of a frame; an undefined cell is shown as an empty text."""
+    shown = frame.head(MAX_TABLE_ROWS)
+    names = [str(column) for column in shown.columns]
+    records = [
+        dg.TableRecord(dict(zip(names, map(_cell, row), strict=True)))
+        for row in shown.itertuples(index=False, name=None)
+    ]
+    columns = [
+        dg.TableColumn(name, type=_column_type(shown.iloc[:, position]))
+        for position, name in enumerate(names)
+    ]
+    return dg.MetadataValue.table(records, schema=dg.TableSchema(columns=columns))
+
+
+def _cell(value: Any) -> str | int | float | bool:
+    if isinstance(value, float) or value is None or value is pd.NaT:
+        return "" if pd.isna(value) else float(value)  # type: ignore[arg-type]
+    if isinstance(value, (str, bool, int)):
+        return value
+    if hasattr(value, "item"):
+        return _cell(value.item())
+    if isinstance(value, pd.Timestamp):
+        return value.date().isoformat() if value == value.normalize() else value.isoformat()
+    return str(value)
+
+
+def _column_type(column: pd.Series) -> str:
+    if pd.api.types.is_bool_dtype(column):
+        return "bool"
+    if pd.api.types.is_integer_dtype(column):
+        return "int"
+    return "float" if pd.api.types.is_float_dtype(column) else "string"

@@ -1,0 +1,132 @@
+"""The ``tft`` command: arguments, exit codes, and one place where errors become one line.
+
+Exit code 0: done. 1: refused or failed, with the reason. 2: the command line itself is wrong.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+from tft_core.cli import data_commands, model_commands
+from tft_core.errors import ConfigError, FoldError, TftError, UnknownSymbolError
+
+USAGE_ERRORS = (ConfigError, FoldError, UnknownSymbolError)
+"""What the caller asked for does not exist; exit code 2 like a wrong argument."""
+
+EXAMPLES = """examples:
+  tft sample                          load the bundled real data into the store
+  tft ingest bars.parquet             load your own bars; every row is accounted for
+  tft init --data bars.parquet        write a tft.toml whose folds fit your data
+  tft run --skip-tuning               all phases in this process, without Dagster
+  tft predict 2026-10-30 --json       a position or a reason for every symbol
+  tft checkpoints list                what the registry holds
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(
+        level=logging.INFO if arguments.verbose else logging.WARNING,
+        format="%(asctime)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        answer = arguments.command(arguments)
+    except TftError as error:
+        if arguments.json:
+            print(json.dumps({"error": type(error).__name__, "message": str(error)}))
+        print(f"tft: {error}", file=sys.stderr)
+        return 2 if isinstance(error, USAGE_ERRORS) else 1
+    except KeyboardInterrupt:
+        print("tft: stopped; what was finished is kept, run the command again", file=sys.stderr)
+        return 130
+    if arguments.json:
+        print(json.dumps(answer.data, default=str, allow_nan=False))
+    else:
+        print(answer.text)
+    return answer.exit_code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="answer as one JSON value")
+    common.add_argument("--verbose", action="store_true", help="log what is being done")
+    parser = argparse.ArgumentParser(
+        prog="tft",
+        description="The lifecycle of a TFT/X-Trend trend-following model.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, function: Any, text: str, example: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            parents=[common],
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=f"example: {example}",
+        )
+        sub.set_defaults(command=function)
+        return sub
+
+    sub = add(
+        "init", data_commands.init, "write a tft.toml", "tft init --data bars.parquet"
+    )
+    sub.add_argument("--data", help="propose universe and folds that fit this file")
+    sub.add_argument("--instruments", help="CSV: symbol, asset_class, exchange, cost_bps, …")
+    sub.add_argument("--output", default="tft.toml", help="file to write (default: tft.toml)")
+    sub.add_argument("--force", action="store_true", help="replace an existing file")
+
+    add("sample", data_commands.sample, "load the bundled real data", "tft sample")
+
+    sub = add("ingest", data_commands.ingest, "load bars from a file", "tft ingest bars.csv")
+    sub.add_argument("path", help="Parquet or CSV in long form")
+    sub.add_argument("--instruments", help="CSV: symbol, asset_class, exchange, cost_bps, …")
+
+    sub = add("run", model_commands.run, "run all phases without Dagster", "tft run --skip-tuning")
+    sub.add_argument("--skip-tuning", action="store_true", help="ship the default parameters")
+    sub.add_argument(
+        "--skip-feature-selection", action="store_true", help="train on the pre-filtered features"
+    )
+    sub.add_argument("--start", type=_day, help="first day of history to use")
+    sub.add_argument("--end", type=_day, help="newest day to use")
+    sub.add_argument("--dry-run", action="store_true", help="list what would be built")
+
+    sub = add(
+        "predict", model_commands.predict, "predict one session", "tft predict 2026-10-30"
+    )
+    sub.add_argument("date", type=_day, help="the session, e.g. 2026-10-30")
+    sub.add_argument(
+        "--checkpoint", help="directory or version; default: the promoted one"
+    )
+    sub.add_argument("--symbols", nargs="+", help="answer for these symbols only")
+
+    sub = add(
+        "checkpoints", model_commands.checkpoints, "look after the registry", "tft checkpoints list"
+    )
+    sub.add_argument("action", choices=("list", "show", "verify", "promote", "rollback"))
+    sub.add_argument("version", nargs="?", type=int, help="version number")
+    sub.add_argument("--reason", help="why (promote, rollback)")
+
+    sub = add("audit", data_commands.audit, "audit every feature for look-ahead", "tft audit")
+    sub.add_argument("--symbols", nargs="+", help="audit on these symbols (default: some of each)")
+
+    sub = add("doctor", model_commands.doctor, "say what is missing or due", "tft doctor --fix")
+    sub.add_argument("--fix", action="store_true", help="append windows that have begun")
+    return parser
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"must be an ISO date such as 2026-10-30, found {text!r}"
+        ) from error

@@ -1,0 +1,173 @@
+"""Commands about data: ``init``, ``sample``, ``ingest``, ``audit``."""
+
+import importlib.resources
+import tempfile
+from argparse import Namespace
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import tomlkit
+
+from tft_core.cli.answer import Answer, table
+from tft_core.config import load_settings
+from tft_core.data.report import IngestReport
+from tft_core.data.sample import load_sample
+from tft_core.data.store import MarketDataStore
+from tft_core.data.universe import Universe, UniverseConfig
+from tft_core.errors import ConfigError, DataError
+from tft_core.features.audit import causality_audit, finite_history_audit
+from tft_core.features.builder import FeatureConfig, MegaFeatureBuilder
+from tft_core.folds import shift
+
+AUDIT_SYMBOLS = 6
+
+
+def init(arguments: Namespace) -> Answer:
+    """Write the default configuration, with universe and folds of the user's own data."""
+    target = Path(arguments.output)
+    if target.exists() and not arguments.force:
+        raise ConfigError(f"{target} must not exist yet, found one; use --force to replace it")
+    template = importlib.resources.files("tft_core").joinpath("default_tft.toml").read_text("utf-8")
+    document = tomlkit.parse(template)
+    if arguments.data is None:
+        target.write_text(template, encoding="utf-8")
+        return Answer({"path": str(target)}, f"wrote {target}; next: tft sample")
+    with tempfile.TemporaryDirectory() as scratch, MarketDataStore(
+        Path(scratch) / "scratch.duckdb"
+    ) as store:
+        store.ingest(arguments.data, instruments=_instruments(arguments.instruments))
+        spans = store.sql(
+            "SELECT symbol, min(date) AS first, max(date) AS last, count(*) AS n "
+            "FROM bars GROUP BY symbol ORDER BY symbol"
+        )
+        sessions = store.session_dates()
+    folds = propose_folds(sessions)
+    document["folds"].update(folds)  # type: ignore[union-attr]
+    document["universe"]["members"] = _members(spans)  # type: ignore[index]
+    document["operations"]["first_session"] = folds["anchor"]  # type: ignore[index]
+    for profile in document["profile"].values():  # type: ignore[union-attr]
+        profile.get("folds", {}).pop("train_length", None)
+    target.write_text(tomlkit.dumps(document), encoding="utf-8")
+    text = (
+        f"wrote {target}: {len(spans)} symbols, {len(sessions)} sessions up to "
+        f"{sessions[-1].date()}, {folds['n_windows'] - 1} reported windows of "
+        f"{folds['test_length']} from {folds['anchor']}\nnext: tft ingest {arguments.data}"
+    )
+    return Answer({"path": str(target), "folds": folds, "n_symbols": len(spans)}, text)
+
+
+def propose_folds(sessions: pd.DatetimeIndex) -> dict[str, object]:
+    """Three complete test windows and a running one that end with the newest session.
+
+    Windows take two years where the history is long, else about a sixth of it.
+
+    Raises:
+        DataError: The history is too short for any training window.
+    """
+    first, last = sessions[0].date(), sessions[-1].date()
+    years = (last - first).days / 365.25
+    if len(sessions) < 300:
+        raise DataError(
+            f"the data must hold at least 300 sessions to propose folds, found {len(sessions)}; "
+            "write [folds] by hand"
+        )
+    if years >= 12:
+        length, start = "24M", date(last.year, 1, 1)
+    elif years >= 6:
+        length, start = "12M", date(last.year, 1, 1)
+    else:
+        n_days = max(21, len(sessions) // 12)
+        length = f"{n_days}B"
+        start = shift(last, f"{max(n_days // 2, 1)}B", -1)
+    anchor = shift(start, length, -3)
+    return {
+        "anchor": anchor,
+        "test_length": length,
+        "train_length": "120M" if years >= 20 else "expanding",
+        "n_windows": 4,
+    }
+
+
+def sample(arguments: Namespace) -> Answer:
+    """Load the bundled sample into the configured store; loading it again changes nothing."""
+    settings = load_settings()
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with MarketDataStore(settings.store_path) as store:
+        return _ingested(load_sample(store), settings.store_path)
+
+
+def ingest(arguments: Namespace) -> Answer:
+    settings = load_settings()
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with MarketDataStore(settings.store_path) as store:
+        report = store.ingest(arguments.path, instruments=_instruments(arguments.instruments))
+    return _ingested(report, settings.store_path)
+
+
+def audit(arguments: Namespace) -> Answer:
+    """Look-ahead and finite-history audit of every feature; exit code 1 on a finding."""
+    settings = load_settings()
+    universe_config = settings.build(UniverseConfig, "universe")
+    builder = MegaFeatureBuilder(settings.build(FeatureConfig, "features"), universe_config)
+    with MarketDataStore(settings.store_path, read_only=True) as store:
+        universe = Universe.resolve(universe_config, store.symbols())
+        market = store.panel(tuple(arguments.symbols or universe.symbols))
+    causal = causality_audit(builder, market)
+    finite = finite_history_audit(builder, market)
+    result = pd.DataFrame({"causal": causal["passed"], "finite_history": finite["passed"]})
+    failed = result[~result.all(axis=1)]
+    text = (
+        f"{len(result)} features audited on {len(market.symbols)} symbols, {len(failed)} fail"
+        + (f"\n{table(failed)}" if len(failed) else "")
+    )
+    data = {"n_features": len(result), "failed": failed.index.tolist()}
+    return Answer(data, text, exit_code=1 if len(failed) else 0)
+
+
+def _instruments(path: str | None) -> pd.DataFrame | None:
+    if path is None:
+        return None
+    file = Path(path)
+    if not file.is_file():
+        raise DataError(f"--instruments must be a CSV file, found nothing at {file}")
+    return pd.read_csv(file)
+
+
+def _members(spans: pd.DataFrame) -> tomlkit.items.AoT:  # type: ignore[name-defined]
+    """Universe members by their dated span: what ended long before the newest bar has ended."""
+    first, last = pd.to_datetime(spans["first"]), pd.to_datetime(spans["last"])
+    ended = last < last.max() - pd.Timedelta(days=60)
+    members = tomlkit.aot()
+    for (since, until), group in spans.groupby([first, last.where(ended, pd.NaT)], dropna=False):
+        member = tomlkit.table()
+        member["symbols"] = group["symbol"].tolist()
+        member["since"] = since.date()
+        if not pd.isna(until):
+            member["until"] = until.date()
+        members.append(member)
+    return members
+
+
+def _ingested(report: IngestReport, path: Path) -> Answer:
+    findings = pd.DataFrame(
+        [{"rule": f.rule, "symbol": f.symbol} for f in report.findings],
+        columns=["rule", "symbol"],
+    )
+    counts = findings.groupby("rule").size()
+    text = (
+        f"{path}: {report.rows_in} rows in = {report.accepted} accepted "
+        f"({report.flagged} flagged) + {report.quarantined} quarantined + "
+        f"{report.exact_duplicates} exact duplicates"
+    )
+    if len(counts):
+        text += "\n" + "\n".join(f"  {rule}: {n}" for rule, n in counts.items())
+    data = {
+        "rows_in": report.rows_in,
+        "accepted": report.accepted,
+        "flagged": report.flagged,
+        "quarantined": report.quarantined,
+        "exact_duplicates": report.exact_duplicates,
+        "findings": {str(rule): int(n) for rule, n in counts.items()},
+    }
+    return Answer(data, text)

@@ -1,0 +1,205 @@
+"""Commands about models: ``run``, ``predict``, ``checkpoints``, ``doctor``."""
+
+import sys
+from argparse import Namespace
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import tomlkit
+from tqdm import tqdm
+
+from tft_core.checkpoint_manager import CheckpointManager
+from tft_core.cli.answer import Answer, table
+from tft_core.config import Settings, load_settings
+from tft_core.data.store import MarketDataStore
+from tft_core.errors import ConfigError, UnknownSymbolError
+from tft_core.folds import FoldConfig, shift
+from tft_core.inference import ServingConfig, TFTInferencePipeline
+from tft_core.schema import MODEL_TYPE, canonical_json
+
+
+def run(arguments: Namespace) -> Answer:
+    """All phases in this process, with a progress bar on a terminal."""
+    from tft_core.training_pipeline import TrainingPipeline, TrainingPipelineConfig
+
+    pipeline = TrainingPipeline(
+        TrainingPipelineConfig(
+            skip_tuning=arguments.skip_tuning,
+            skip_feature_selection=arguments.skip_feature_selection,
+            start=arguments.start,
+            end=arguments.end,
+        )
+    )
+    if arguments.dry_run:
+        pending = [f"{asset}/{key}" for asset, key in pipeline.pending()]
+        return Answer(
+            {"pending": pending}, "\n".join(pending) or "nothing is missing or stale"
+        )
+    with tqdm(total=1, unit="step", disable=not sys.stderr.isatty(), desc="tft run") as bar:
+
+        def show(line: str, done: int, total: int) -> None:
+            bar.total = total
+            bar.set_description(line)
+            bar.update(done - bar.n)
+
+        result = pipeline.run(show)
+    data = {
+        "checkpoint_path": str(result.checkpoint_path),
+        "promoted": result.promoted,
+        "gate": result.gate,
+        "n_features": [
+            result.n_features_initial,
+            result.n_features_prefiltered,
+            result.n_features_final,
+        ],
+        "sharpe_oos": result.sharpe_oos,
+        "total_return_oos": result.total_return_oos,
+        "max_drawdown_oos": result.max_drawdown_oos,
+        "report": str(result.report_path),
+        "elapsed_seconds": result.elapsed_seconds,
+        "phase_seconds": result.phase_seconds,
+        "built": list(result.built),
+    }
+    sharpe = "undefined" if result.sharpe_oos is None else f"{result.sharpe_oos:.2f}"
+    text = (
+        f"{'promoted' if result.promoted else 'kept, not promoted'}: {result.checkpoint_path}\n"
+        f"features {result.n_features_initial} → {result.n_features_prefiltered} → "
+        f"{result.n_features_final}; out-of-sample Sharpe net {sharpe}\n"
+        f"report: {result.report_path}\n"
+        f"built {len(result.built)} artifacts in {result.elapsed_seconds:.0f} s"
+    )
+    return Answer(data, text)
+
+
+def predict(arguments: Namespace) -> Answer:
+    settings = load_settings()
+    pipeline = _pipeline(arguments.checkpoint, settings)
+    with MarketDataStore(settings.store_path, read_only=True) as store:
+        known = set(store.symbols()) | set(pipeline.metadata.asset_names)
+        unknown = sorted(set(arguments.symbols or ()) - known)
+        if unknown:
+            raise UnknownSymbolError(
+                f"--symbols must be in the store or the model, found {unknown[0]!r}; "
+                f"known: {', '.join(sorted(known)[:8])}, …"
+            )
+        result = pipeline.predict(arguments.date, store, previous=_published(settings, arguments))
+    wanted = set(arguments.symbols or result.status)
+    data = asdict(result)
+    for name in ("positions", "confidences", "feature_importance", "raw_output", "status"):
+        data[name] = {s: v for s, v in data[name].items() if s in wanted}
+    frame = pd.DataFrame(
+        {
+            "position": pd.Series(result.positions, dtype=float),
+            "confidence": pd.Series(result.confidences, dtype=float),
+            "status": pd.Series(result.status),
+        }
+    )
+    return Answer(data, table(frame.loc[sorted(wanted & set(frame.index))]))
+
+
+def checkpoints(arguments: Namespace) -> Answer:
+    settings = load_settings()
+    manager = CheckpointManager(settings.checkpoints_dir)
+    if arguments.action == "list":
+        rows = manager.list_checkpoints()
+        frame = pd.DataFrame(rows)
+        return Answer(rows, table(frame) if rows else "no checkpoints yet; run `make run`")
+    if arguments.action == "rollback":
+        path = manager.rollback(_reason(arguments))
+        return Answer({"production": str(path)}, f"production is now {path}")
+    if arguments.version is None:
+        raise ConfigError(f"`tft checkpoints {arguments.action}` must name a version; see `list`")
+    path = manager.path_of(arguments.version, MODEL_TYPE)
+    if arguments.action == "promote":
+        manager.promote(path, _reason(arguments))
+        return Answer({"production": str(path)}, f"production is now {path}")
+    if arguments.action == "verify":
+        problems = manager.verify(path)
+        text = "\n".join(problems) or f"{path}: every file is as it was written"
+        return Answer({"problems": problems}, text, exit_code=1 if problems else 0)
+    _, metadata = manager.load(path)
+    data: dict[str, Any] = asdict(metadata)
+    return Answer(data, canonical_json(data))
+
+
+def doctor(arguments: Namespace) -> Answer:
+    """What is missing, stale or due: configuration, store, windows, checkpoint."""
+    settings = load_settings()
+    lines, due = [f"configuration: {settings.path}, profile {settings.profile}"], []
+    config = settings.build(FoldConfig, "folds")
+    if not settings.store_path.exists():
+        due.append("the store is empty: run `tft sample` or `tft ingest PATH`")
+    else:
+        with MarketDataStore(settings.store_path, read_only=True) as store:
+            newest = store.last_session()
+        lines.append(f"store: {settings.store_path}, newest session {newest}")
+        begun = _windows_begun(config, newest)
+        if begun > config.n_windows and arguments.fix:
+            _write_windows(settings, begun)
+            lines.append(f"folds: n_windows {config.n_windows} → {begun} written")
+        elif begun > config.n_windows:
+            due.append(
+                f"{begun - config.n_windows} test windows have begun since: `tft doctor --fix` "
+                f"sets folds.n_windows = {begun}"
+            )
+        elif begun < config.n_windows:
+            due.append(
+                f"the running window starts after the newest bar: folds.n_windows must be "
+                f"{begun}, found {config.n_windows}"
+            )
+    manager = CheckpointManager(settings.checkpoints_dir)
+    rows = manager.list_checkpoints(MODEL_TYPE)
+    if not rows:
+        due.append("no checkpoint yet: run `make run` or `tft run`")
+    else:
+        lines.append(f"checkpoints: {len(rows)}, newest {rows[-1]['path']}")
+    text = "\n".join([*lines, *(f"due: {item}" for item in due)])
+    return Answer({"facts": lines, "due": due}, text, exit_code=1 if due else 0)
+
+
+def _windows_begun(config: FoldConfig, newest: date) -> int:
+    begun = 0
+    while shift(config.anchor, config.test_length, begun) <= newest:
+        begun += 1
+    return begun
+
+
+def _write_windows(settings: Settings, n_windows: int) -> None:
+    assert settings.path is not None
+    document = tomlkit.parse(settings.path.read_text("utf-8"))
+    overlay = document["profile"][settings.profile].get("folds", {})  # type: ignore[index]
+    section = overlay if "n_windows" in overlay else document["folds"]
+    section["n_windows"] = n_windows  # type: ignore[index]
+    settings.path.write_text(tomlkit.dumps(document), encoding="utf-8")
+
+
+def _pipeline(checkpoint: str | None, settings: Settings) -> TFTInferencePipeline:
+    serving = settings.build(ServingConfig, "serving")
+    if checkpoint is None:
+        return TFTInferencePipeline.from_production(MODEL_TYPE, settings)
+    manager = CheckpointManager(settings.checkpoints_dir)
+    path = manager.path_of(int(checkpoint), MODEL_TYPE) if checkpoint.isdigit() else Path(checkpoint)
+    return TFTInferencePipeline.from_checkpoint(path, serving=serving, home=settings.home)
+
+
+def _published(settings: Settings, arguments: Namespace) -> dict[str, float] | None:
+    """Positions of the session before, if the ledger holds them."""
+    from tft_core.strategy.ledger import Ledger
+    from tft_core.strategy_adapter import STRATEGY_ID
+
+    if not settings.ledger_path.exists():
+        return None
+    with Ledger(settings.ledger_path) as ledger:
+        return ledger.previous_positions(STRATEGY_ID, arguments.date)
+
+
+def _reason(arguments: Namespace) -> str:
+    if not arguments.reason:
+        raise ConfigError(f"`tft checkpoints {arguments.action}` must be given --reason TEXT")
+    return arguments.reason
+
+
+

@@ -1,0 +1,200 @@
+"""The SQL of the market store: its schema and the few statements with more than one clause.
+
+Text only: ``store`` is the one module that runs it.
+
+A bar's vintages form a chain: ``available_at`` is when a value became known, ``superseded_at``
+when the next one did (NULL for the newest). So "as of T" is a filter and needs no window.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+SCHEMA_VERSION = 1
+
+SCHEMA = f"""
+CREATE TABLE store_meta (schema_version INTEGER NOT NULL);
+INSERT INTO store_meta VALUES ({SCHEMA_VERSION});
+CREATE TABLE bar_vintages (
+    date DATE NOT NULL, symbol VARCHAR NOT NULL,
+    open DOUBLE, high DOUBLE, low DOUBLE, close DOUBLE NOT NULL,
+    volume DOUBLE, open_interest DOUBLE,
+    available_at TIMESTAMP NOT NULL, superseded_at TIMESTAMP,
+    flags VARCHAR, ingestion_id BIGINT NOT NULL
+);
+CREATE VIEW bars AS
+    SELECT date, symbol, open, high, low, close, volume, open_interest
+    FROM bar_vintages WHERE superseded_at IS NULL;
+CREATE TABLE instruments (
+    symbol VARCHAR PRIMARY KEY, asset_class VARCHAR, exchange VARCHAR, currency VARCHAR,
+    cost_bps DOUBLE, cost_vol DOUBLE, publication_lag_days INTEGER, description VARCHAR
+);
+CREATE TABLE series_vintages (
+    name VARCHAR NOT NULL, date DATE NOT NULL, value DOUBLE, available_at TIMESTAMP NOT NULL
+);
+CREATE VIEW series AS SELECT * FROM series_vintages;
+CREATE TABLE quarantine (
+    ingestion_id BIGINT NOT NULL, source VARCHAR NOT NULL, source_row BIGINT NOT NULL,
+    symbol VARCHAR, date DATE, rule VARCHAR NOT NULL, reason VARCHAR NOT NULL, raw VARCHAR NOT NULL
+);
+CREATE TABLE ingestions (
+    ingestion_id BIGINT PRIMARY KEY, ingested_at TIMESTAMP NOT NULL, kind VARCHAR NOT NULL,
+    source VARCHAR NOT NULL, rows_in BIGINT, accepted BIGINT, flagged BIGINT, quarantined BIGINT,
+    exact_duplicates BIGINT, new BIGINT, restated BIGINT, newly_quarantined BIGINT, report VARCHAR
+);
+"""
+
+_VALUES = ("open", "high", "low", "close", "volume", "open_interest")
+
+
+def _same(left: str, right: str) -> str:
+    return " AND ".join(f"{left}.{v} IS NOT DISTINCT FROM {right}.{v}" for v in _VALUES)
+
+
+_NAMED = ", ".join(_VALUES)
+_CARRIED = ", ".join(f"s.{v}" for v in _VALUES)
+
+# A row without a given instant is known at the end of its session day plus lag if the bar is
+# new, else from this ingestion on. A given instant holds, unless another value claims it already.
+STAGE_INCOMING = f"""
+CREATE OR REPLACE TEMP TABLE incoming AS
+WITH held AS (
+    SELECT symbol, date, {_NAMED}, available_at, ingestion_id
+    FROM bar_vintages SEMI JOIN (SELECT DISTINCT symbol, date FROM staged) USING (symbol, date)
+), newest AS (
+    SELECT symbol, date, max(available_at) AS newest_at FROM held GROUP BY ALL
+), claimed AS (
+    SELECT * FROM held
+    QUALIFY row_number() OVER (
+        PARTITION BY symbol, date, available_at ORDER BY ingestion_id DESC) = 1
+), dated AS (
+    SELECT s.date, s.symbol, {_CARRIED}, s.flags,
+        n.newest_at IS NOT NULL AS is_held,
+        c.symbol IS NOT NULL AND {_same("c", "s")} AS is_repeat,
+        CASE
+            WHEN s.available_at IS NOT NULL AND c.symbol IS NULL THEN s.available_at
+            WHEN n.newest_at IS NULL THEN
+                s.date + INTERVAL '23:59:59' + to_days(coalesce(i.publication_lag_days, 0))
+            ELSE greatest(?::TIMESTAMP, n.newest_at)
+        END AS available_at
+    FROM staged s
+    LEFT JOIN newest n USING (symbol, date)
+    LEFT JOIN claimed c ON c.symbol = s.symbol AND c.date = s.date
+        AND c.available_at = s.available_at
+    LEFT JOIN instruments i ON i.symbol = s.symbol
+), chain AS (
+    SELECT date, symbol, {_NAMED}, flags, available_at, is_held, is_repeat, TRUE AS is_incoming,
+        0 AS ingestion_id FROM dated
+    UNION ALL
+    SELECT date, symbol, {_NAMED}, NULL, available_at, TRUE, FALSE, FALSE, ingestion_id FROM held
+), judged AS (
+    SELECT *, row_number() OVER bar = 1 AS is_first,
+        {" AND ".join(f"{v} IS NOT DISTINCT FROM lag({v}) OVER bar" for v in _VALUES)}
+            AND row_number() OVER bar > 1 AS says_the_same
+    FROM chain
+    WINDOW bar AS (PARTITION BY symbol, date ORDER BY available_at, is_incoming, ingestion_id)
+)
+SELECT date, symbol, {_NAMED}, flags, available_at,
+    CASE WHEN is_repeat OR says_the_same THEN 'unchanged'
+         WHEN is_first AND NOT is_held THEN 'new'
+         ELSE 'restated' END AS news
+FROM judged WHERE is_incoming
+"""
+
+INSERT_BARS = f"""
+INSERT INTO bar_vintages
+SELECT date, symbol, {_NAMED}, available_at, NULL, flags, ?
+FROM incoming WHERE news <> 'unchanged' ORDER BY symbol, date, available_at
+"""
+
+SUPERSEDE = """
+UPDATE bar_vintages SET superseded_at = next.at
+FROM (
+    SELECT v.rowid AS id, lead(available_at) OVER (
+        PARTITION BY symbol, date ORDER BY available_at, ingestion_id) AS at
+    FROM bar_vintages v
+    SEMI JOIN (SELECT symbol, date FROM incoming WHERE news = 'restated') USING (symbol, date)
+) next
+WHERE bar_vintages.rowid = next.id AND bar_vintages.superseded_at IS DISTINCT FROM next.at
+"""
+
+INSERT_QUARANTINE = """
+INSERT INTO quarantine
+SELECT ?, source, source_row, symbol, date, rule, reason, raw FROM staged_quarantine s
+WHERE NOT EXISTS (FROM quarantine q WHERE q.rule = s.rule AND q.raw = s.raw
+    AND q.source = s.source AND q.source_row = s.source_row)
+"""
+
+ADD_INSTRUMENTS = """
+INSERT INTO instruments (symbol)
+SELECT symbol FROM staged_instruments ANTI JOIN instruments USING (symbol)
+"""
+
+
+def update_instruments(columns: Sequence[str]) -> str:
+    """Set the given columns; a NULL in the source leaves what was known."""
+    changes = ", ".join(f"{c} = coalesce(s.{c}, instruments.{c})" for c in columns)
+    return (
+        f"UPDATE instruments SET {changes} FROM staged_instruments s "
+        "WHERE s.symbol = instruments.symbol"
+    )
+
+
+INSTRUMENTS = """
+SELECT symbol, coalesce(asset_class, 'unknown') AS asset_class,
+    coalesce(exchange, '') AS exchange, coalesce(currency, '') AS currency,
+    cost_bps, cost_vol, coalesce(publication_lag_days, 0)::BIGINT AS publication_lag_days,
+    coalesce(description, '') AS description
+FROM (SELECT DISTINCT symbol FROM bar_vintages UNION SELECT symbol FROM instruments)
+LEFT JOIN instruments USING (symbol) ORDER BY symbol
+"""
+
+INSERT_SERIES = """
+INSERT INTO series_vintages
+SELECT DISTINCT name, date, value, available_at FROM staged_series s
+WHERE NOT EXISTS (FROM series_vintages v WHERE v.name = s.name AND v.date = s.date
+    AND v.available_at = s.available_at AND v.value IS NOT DISTINCT FROM s.value)
+ORDER BY name, date, available_at
+"""
+
+HISTORY_START = """
+WITH own AS (
+    SELECT symbol, date, row_number() OVER (PARTITION BY symbol ORDER BY date DESC) AS age
+    FROM bar_vintages WHERE {where}
+)
+SELECT min(start) FROM (
+    SELECT min(date) FILTER (age <= ?) AS start, max(date) AS newest FROM own GROUP BY symbol
+) WHERE newest >= ?::DATE - ?::INTEGER
+"""
+
+LATE_KNOWLEDGE = """
+SELECT DISTINCT available_at::DATE AS day FROM bar_vintages
+WHERE available_at::DATE > date AND {where} ORDER BY day
+"""
+
+SUMMARY = """
+SELECT count(DISTINCT symbol) AS symbols, count(*) FILTER (superseded_at IS NULL) AS bars,
+    count(*) FILTER (superseded_at IS NOT NULL) AS superseded,
+    min(date) AS "first", max(date) AS "last",
+    count(*) FILTER (flags IS NOT NULL AND superseded_at IS NULL) AS flagged,
+    (SELECT count(*) FROM quarantine) AS quarantined,
+    (SELECT count(*) FROM ingestions) AS ingestions,
+    (SELECT count(DISTINCT name) FROM series_vintages) AS series
+FROM bar_vintages
+"""
+
+
+def as_of_views(limit: datetime | None) -> str:
+    """Temporary views that hide what became known after ``limit``."""
+    columns = f"date, symbol, {_NAMED}"
+    if limit is None:
+        return (
+            f"CREATE TEMP VIEW bars AS SELECT {columns} FROM bar_vintages "
+            "WHERE superseded_at IS NULL; "
+            "CREATE TEMP VIEW series AS SELECT * FROM series_vintages"
+        )
+    at = f"TIMESTAMP '{limit.isoformat(sep=' ')}'"
+    return (
+        f"CREATE TEMP VIEW bars AS SELECT {columns} FROM bar_vintages "
+        f"WHERE available_at <= {at} AND (superseded_at IS NULL OR superseded_at > {at}); "
+        f"CREATE TEMP VIEW series AS SELECT * FROM series_vintages WHERE available_at <= {at}"
+    )

@@ -1,0 +1,125 @@
+"""Which symbols the cross-section consists of, and since when.
+
+The universe is a statement of the configuration, dated where membership changed. It is never
+what a caller happens to ask predictions for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from tft_core.errors import ConfigError, UnknownSymbolError
+
+
+@dataclass(frozen=True, slots=True)
+class UniverseMember:
+    """Symbols that belong to the universe over one span of dates."""
+
+    symbols: tuple[str, ...]
+    since: date | None = None
+    """First day of membership; ``None`` from the first bar on."""
+    until: date | None = None
+    """Last day of membership; ``None`` to the newest bar."""
+
+    def __post_init__(self) -> None:
+        if not self.symbols:
+            raise ConfigError("universe member must name at least one symbol, found none")
+        if self.since is not None and self.until is not None and self.since > self.until:
+            raise ConfigError(
+                "universe member must begin before it ends, "
+                f"found since {self.since} after until {self.until}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UniverseConfig:
+    """The ``[universe]`` section of ``tft.toml``."""
+
+    members: tuple[UniverseMember, ...] = ()
+    """Dated members; empty means every symbol of the store, over all its time."""
+    min_present: float = 0.8
+    """Share of the active members that must have a bar for a cross-section to be defined."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.min_present <= 1.0:
+            raise ConfigError(f"universe min_present must lie in (0, 1], found {self.min_present:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class Universe:
+    """Symbols with their spans of membership, resolved against a store.
+
+    ``since`` and ``until`` hold one entry per symbol, inclusive, ``NaT`` where open. A symbol
+    that left and came back occurs once in ``symbols`` and has several ``spans``.
+    """
+
+    symbols: tuple[str, ...]
+    since: pd.DatetimeIndex
+    until: pd.DatetimeIndex
+    min_present: float
+    spans: tuple[tuple[int, pd.Timestamp, pd.Timestamp], ...] = ()
+    """(column, first day, last day) of every span, ``NaT`` where open; default one a symbol."""
+
+    @classmethod
+    def resolve(cls, config: UniverseConfig, store_symbols: Sequence[str]) -> "Universe":
+        """Lay the configured members over the symbols that the store holds.
+
+        Args:
+            config: Members with their dates; none means every store symbol without dates.
+            store_symbols: What the store holds; the universe keeps the order it gives them.
+
+        Raises:
+            UnknownSymbolError: A member is not in the store.
+        """
+        members = config.members or (
+            (UniverseMember(symbols=tuple(store_symbols)),) if store_symbols else ()
+        )
+        named = {symbol for member in members for symbol in member.symbols}
+        unknown = sorted(named - set(store_symbols))
+        if unknown:
+            raise UnknownSymbolError(
+                f"universe must name symbols of the store, found {', '.join(unknown[:5])}"
+                f"{' …' if len(unknown) > 5 else ''}; ingest their bars or correct [universe]"
+            )
+        symbols = tuple(symbol for symbol in store_symbols if symbol in named)
+        column = {symbol: i for i, symbol in enumerate(symbols)}
+        spans = tuple(
+            (column[symbol], pd.Timestamp(member.since), pd.Timestamp(member.until))
+            for member in members
+            for symbol in member.symbols
+        )
+        since, until = [], []
+        for i in range(len(symbols)):
+            own = [span for span in spans if span[0] == i]
+            open_left = any(pd.isna(first) for _, first, _ in own)
+            open_right = any(pd.isna(last) for _, _, last in own)
+            since.append(pd.NaT if open_left else min(first for _, first, _ in own))
+            until.append(pd.NaT if open_right else max(last for _, _, last in own))
+        return cls(
+            symbols=symbols,
+            since=pd.DatetimeIndex(since, dtype="datetime64[us]"),
+            until=pd.DatetimeIndex(until, dtype="datetime64[us]"),
+            min_present=config.min_present,
+            spans=spans,
+        )
+
+    def active(self, dates: pd.DatetimeIndex) -> Bool[np.ndarray, "time asset"]:
+        """True where a symbol belongs to the universe on a date."""
+        member = np.zeros((len(dates), len(self.symbols)), dtype=bool)
+        whole = zip(range(len(self.symbols)), self.since, self.until, strict=True)
+        for column, first, last in self.spans or whole:
+            inside = np.ones(len(dates), dtype=bool)
+            if not pd.isna(first):
+                inside &= np.asarray(dates >= first)
+            if not pd.isna(last):
+                inside &= np.asarray(dates <= last)
+            member[:, column] |= inside
+        return member
+
+    def size(self, dates: pd.DatetimeIndex) -> Float[np.ndarray, " time"]:
+        """Number of members on each date: the denominator of a cross-section's coverage."""
+        return self.active(dates).sum(axis=1).astype(np.float64)

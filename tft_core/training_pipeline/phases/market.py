@@ -1,0 +1,179 @@
+"""Phases ``market_data`` and ``mega_features``: from the store to stored feature rows."""
+
+from collections.abc import Mapping
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tft_core.checks import bars_are_sane, features_are_covered
+from tft_core.data.quality import quality_summary
+from tft_core.data.store import MarketDataStore
+from tft_core.errors import DataError
+from tft_core.features.audit import causality_audit, finite_history_audit
+from tft_core.features.kernels import daily_volatility
+from tft_core.checks import Finding
+from tft_core.positions import CostConfig, cost_rates
+from tft_core.reports.html import data_quality_page
+from tft_core.reports.plots import coverage_png
+from tft_core.training_pipeline.artifacts import Draft
+from tft_core.training_pipeline.workspace import Progress, Workspace
+
+AUDIT_SYMBOLS, AUDIT_CUTS = 6, 2
+
+
+def market_data(
+    workspace: Workspace, key: str, draft: Draft, overrides: Mapping[str, Any], progress: Progress
+) -> None:
+    """Content hash and quality of the bars on the partition's rows."""
+    with workspace.store() as store:
+        symbols = workspace.universe(store.symbols()).symbols
+        first, last = _span(workspace, store, key)
+        bars = store.bars(symbols, first, last, as_of=last)
+        if bars.empty:
+            raise DataError(
+                f"the store must hold bars in [{first}, {last}] for partition {key}, found none; "
+                "move folds.anchor or run `tft ingest`"
+            )
+        digest = store.data_hash(symbols, first, last, as_of=last)
+    quality = quality_summary(bars)
+    draft.findings.extend(bars_are_sane(quality))
+    draft.write_json(
+        "rows.json", {"data_hash": digest, "n_rows": len(bars), "first": first, "last": last}
+    )
+    draft.write_frame("table_quality.parquet", quality.reset_index())
+    draft.summary.update(
+        n_rows=len(bars),
+        n_symbols=int(bars["symbol"].nunique()),
+        n_sessions=int(bars["date"].nunique()),
+        first=str(bars["date"].min().date()),
+        last=str(bars["date"].max().date()),
+        data_hash=digest[:16],
+        n_findings=len(draft.findings),
+    )
+
+
+def mega_features(
+    workspace: Workspace, key: str, draft: Draft, overrides: Mapping[str, Any], progress: Progress
+) -> None:
+    """All features of the partition's rows, and the closes, volatilities and costs beside them."""
+    builder = workspace.builder()
+    with workspace.store() as store:
+        symbols = workspace.universe(store.symbols()).symbols
+        first, last = _span(workspace, store, key)
+        progress(f"mega_features {key}: {len(builder.feature_names)} features, {first} to {last}")
+        panel = builder.build(store, symbols=symbols, start=first, end=last)
+        history = store.history_start(symbols, first, builder.required_lookback())
+        market = store.panel(symbols, history, last, as_of=last)
+        instruments = store.instruments().reindex(list(symbols))
+    offset = market.dates.get_indexer(panel.dates)
+    sigma = daily_volatility(market.close)[offset]
+    close = market.close[offset]
+    bps, vol = instrument_costs(instruments, workspace.settings.build(CostConfig, "costs"))
+    cost = cost_rates(sigma, bps, vol)
+    time, asset = np.nonzero(np.isfinite(close))
+    draft.write_frame("features.parquet", panel.to_frame())
+    draft.write_frame(
+        "market.parquet",
+        pd.DataFrame(
+            {
+                "date": panel.dates[time],
+                "symbol": np.array(panel.symbols)[asset],
+                "close": close[time, asset],
+                "sigma_daily": sigma[time, asset],
+                "cost_rate": cost[time, asset],
+            }
+        ),
+    )
+    coverage = feature_coverage(panel.values, np.isfinite(close), builder.feature_names)
+    groups = {name: group for group, names in builder.groups.items() for name in names}
+    by_group = coverage.groupby(coverage.index.map(groups)).mean()
+    draft.write_frame(
+        "table_coverage.parquet",
+        pd.DataFrame({"group": by_group.index, "mean_coverage": by_group.to_numpy()}),
+    )
+    draft.findings.extend(features_are_covered(coverage))
+    progress(f"mega_features {key}: audit of causality and finite history")
+    draft.findings.extend(_audit(builder, market))
+    by_symbol = symbol_group_coverage(panel.values, np.isfinite(close), panel.symbols, builder)
+    draft.write_bytes("coverage.png", coverage_png(by_symbol))
+    draft.write_text("data_quality.html", data_quality_page(f"Features {key}", by_symbol))
+    draft.summary.update(
+        n_rows=len(time),
+        n_features=len(builder.feature_names),
+        n_sessions=len(panel.dates),
+        mean_coverage=float(coverage.mean()),
+        n_uncovered=int((coverage == 0).sum()),
+        first=str(panel.dates[0].date()),
+        last=str(panel.dates[-1].date()),
+        catalogue_hash=builder.catalogue_hash()[:16],
+    )
+
+
+def instrument_costs(
+    instruments: pd.DataFrame, config: CostConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """(cost_bps, cost_vol) per instrument: its own, else its asset class's, else the default."""
+    classes = instruments["asset_class"].astype("object")
+    own_bps = instruments["cost_bps"].to_numpy(dtype=np.float64, na_value=np.nan)
+    own_vol = instruments["cost_vol"].to_numpy(dtype=np.float64, na_value=np.nan)
+    class_vol = classes.map(config.vol or {}).to_numpy(dtype=np.float64, na_value=np.nan)
+    class_bps = classes.map(config.bps or {}).to_numpy(dtype=np.float64, na_value=np.nan)
+    vol = np.where(np.isnan(own_vol) & np.isnan(own_bps), class_vol, own_vol)
+    bps = np.where(np.isnan(own_bps), class_bps, own_bps)
+    return np.where(np.isnan(bps), config.default_bps, bps), vol
+
+
+def feature_coverage(
+    values: np.ndarray, has_session: np.ndarray, names: tuple[str, ...]
+) -> pd.Series:
+    """Share of asset sessions on which each feature has a value."""
+    return pd.Series(np.isfinite(values[has_session]).mean(axis=0), index=list(names))
+
+
+def symbol_group_coverage(
+    values: np.ndarray, has_session: np.ndarray, symbols: tuple[str, ...], builder: Any
+) -> pd.DataFrame:
+    """Mean coverage by symbol (rows) and feature group (columns) on the symbol's sessions."""
+    finite = np.isfinite(values) & has_session[:, :, None]
+    sessions = has_session.sum(axis=0)
+    share = finite.sum(axis=0) / np.where(sessions > 0, sessions, np.nan)[:, None]
+    position = {name: i for i, name in enumerate(builder.feature_names)}
+    columns = {
+        group: share[:, [position[n] for n in names]].mean(axis=1)
+        for group, names in builder.groups.items()
+    }
+    return pd.DataFrame(columns, index=list(symbols))
+
+
+def _span(workspace: Workspace, store: MarketDataStore, key: str) -> tuple[date, date]:
+    start, end = workspace.plan.feature_span(key)
+    first = store.first_session() if start is None else start
+    last = store.last_session() if end is None else end - timedelta(days=1)
+    if last < first:
+        raise DataError(
+            f"the store must reach {first} for partition {key}, found its newest bar on {last}; "
+            "ingest newer data, or lower folds.n_windows (`tft init --data` proposes it)"
+        )
+    return first, last
+
+
+def _audit(builder: Any, market: Any) -> list[Finding]:
+    """Look-ahead and finite-history audit on a sample of the partition's own newest bars."""
+    findings = []
+    for name, table in (
+        ("features_are_causal", causality_audit(builder, market, n_cuts=AUDIT_CUTS)),
+        ("features_have_finite_history", finite_history_audit(builder, market)),
+    ):
+        failed = table.index[~table["passed"]].tolist()
+        if failed:
+            findings.append(
+                Finding(
+                    code=name,
+                    severity="error",
+                    message=f"{len(failed)} features fail, first {failed[0]}; run `tft audit`",
+                    values={"features": failed},
+                )
+            )
+    return findings

@@ -1,0 +1,171 @@
+"""From stored feature partitions to the rows a fold may train on.
+
+This is where "fold k knows nothing at or after its test start" is kept: only partitions
+≤ k are opened, and labels are computed from closes that lie in them.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from tft_core.data.panel import label_returns, own_session_shift
+from tft_core.errors import FoldError
+from tft_core.features.normalization import Scaler
+from tft_core.features.panel import FeaturePanel
+from tft_core.folds import Fold, FoldConfig, SessionSplit, split_sessions
+from tft_core.inference import MarketInputs
+from tft_core.schema import LABEL_LAG_SESSIONS
+from tft_core.sequences import RowTable
+from tft_core.training_pipeline.workspace import Workspace
+
+MARKET_COLUMNS = ("date", "symbol", "close", "sigma_daily", "cost_rate")
+
+
+@dataclass(frozen=True, slots=True)
+class FoldData:
+    """Feature values and market columns of some dates, wide, on one grid."""
+
+    panel: FeaturePanel
+    close: Float[np.ndarray, "time asset"]
+    sigma_daily: Float[np.ndarray, "time asset"]
+    cost_rate: Float[np.ndarray, "time asset"]
+
+    @property
+    def dates(self) -> pd.DatetimeIndex:
+        return self.panel.dates
+
+    @property
+    def labels(self) -> Float[np.ndarray, "time asset"]:
+        return label_returns(self.close)
+
+    @property
+    def label_end(self) -> np.ndarray:
+        """Position in ``dates`` of the session that completes each label; −1 where none."""
+        has_session = np.isfinite(self.close)
+        position = np.where(has_session, np.arange(len(self.dates))[:, None], np.nan)
+        end = own_session_shift(position, has_session, LABEL_LAG_SESSIONS)
+        return np.nan_to_num(end, nan=-1).astype(np.int64)
+
+    def inputs(self) -> MarketInputs:
+        return MarketInputs(panel=self.panel, close=self.close, sigma_daily=self.sigma_daily)
+
+    def until(self, n_dates: int) -> "FoldData":
+        """The first ``n_dates`` dates: what was known then."""
+        return FoldData(
+            panel=FeaturePanel(
+                values=self.panel.values[:n_dates],
+                dates=self.panel.dates[:n_dates],
+                symbols=self.panel.symbols,
+                feature_names=self.panel.feature_names,
+            ),
+            close=self.close[:n_dates],
+            sigma_daily=self.sigma_daily[:n_dates],
+            cost_rate=self.cost_rate[:n_dates],
+        )
+
+    def values_of(self, positions: np.ndarray) -> Float[np.ndarray, "row feature"]:
+        """Unscaled features (NaN kept) of the asset sessions on some dates."""
+        has_session = np.isfinite(self.close[positions])
+        return self.panel.values[positions][has_session]
+
+
+def load_fold_data(
+    workspace: Workspace,
+    keys: tuple[str, ...],
+    *,
+    features: tuple[str, ...] | None = None,
+    start: date | None = None,
+) -> FoldData:
+    """Read feature partitions, oldest first, from ``start`` on.
+
+    Raises:
+        ArtifactError: A partition was never made, is damaged, or failed a blocking check.
+        FoldError: No row is left.
+    """
+    filters = None if start is None else [("date", ">=", pd.Timestamp(start))]
+    columns = None if features is None else ["date", "symbol", *features]
+    feature_frames, market_frames = [], []
+    for key in keys:
+        artifact = workspace.artifacts.read("mega_features", key)
+        feature_frames.append(artifact.frame("features.parquet", columns=columns, filters=filters))
+        market_frames.append(artifact.frame("market.parquet", filters=filters))
+    frame = pd.concat(feature_frames, ignore_index=True)
+    market = pd.concat(market_frames, ignore_index=True)
+    if frame.empty:
+        raise FoldError(
+            f"feature partitions {', '.join(keys)} must hold rows from {start} on, found none; "
+            "move folds.anchor or ingest more history"
+        )
+    panel = FeaturePanel.from_frame(frame)
+    rows = panel.dates.get_indexer(pd.DatetimeIndex(market["date"]))
+    columns_of = pd.Index(panel.symbols).get_indexer(market["symbol"])
+    wide = {}
+    for name in ("close", "sigma_daily", "cost_rate"):
+        wide[name] = np.full((len(panel.dates), len(panel.symbols)), np.nan)
+        wide[name][rows, columns_of] = market[name].to_numpy()
+    return FoldData(panel=panel, **wide)
+
+
+def load_training_data(
+    workspace: Workspace, key: str, features: tuple[str, ...] | None = None
+) -> FoldData:
+    """Everything fold ``key`` may train on: rows from its train start up to its test start."""
+    fold = workspace.plan.fold(key)
+    data = load_fold_data(
+        workspace, workspace.plan.upto(key), features=features, start=fold.train_start
+    )
+    if fold.test_start is not None and data.dates[-1] >= pd.Timestamp(fold.test_start):
+        raise FoldError(
+            f"feature partitions of fold {key} must end before {fold.test_start}, found "
+            f"{data.dates[-1].date()}; materialize mega_features again"
+        )
+    return data
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRows:
+    """Scaled rows of a training window with the masks of its parts."""
+
+    rows: RowTable
+    scaler: Scaler
+    fit: Bool[np.ndarray, " row"]
+    """Rows that bear loss while epochs are counted; their labels end before validation."""
+    validation: Bool[np.ndarray, " row"]
+    train: Bool[np.ndarray, " row"]
+    """Rows that bear loss in the refit: all up to the final purge."""
+    split: SessionSplit
+
+
+def training_rows(
+    data: FoldData, fold: Fold, config: FoldConfig, features: tuple[str, ...]
+) -> TrainingRows:
+    """Split in time, fit the scaler on train minus validation, and lay rows out flat.
+
+    As of:
+        The newest date of ``data``. A row bears loss only if its label was complete before
+        the part that follows it.
+    """
+    split = split_sessions(data.dates, fold, config)
+    panel = data.panel.select(features)
+    has_session = np.isfinite(data.close)
+    scaler = Scaler.fit(panel.values[split.fit][has_session[split.fit]])
+    rows = RowTable.build(panel, data.close, data.sigma_daily, data.cost_rate, scaler)
+    position = rows.date_index
+    label_end = data.label_end[position, rows.asset_id]
+    known = (label_end >= 0) & np.isfinite(rows.label) & np.isfinite(rows.sigma)
+    part = np.zeros(len(data.dates), dtype=np.int8)
+    part[split.train] = 3
+    part[split.fit] = 1
+    part[split.validation] = 2
+    first_validation = split.validation[0]
+    return TrainingRows(
+        rows=rows,
+        scaler=scaler,
+        fit=(part[position] == 1) & known & (label_end < first_validation),
+        validation=(part[position] == 2) & known,
+        train=(part[position] > 0) & known,
+        split=split,
+    )

@@ -1,0 +1,165 @@
+"""One opened configuration: its fold plan, stores, and the way to build an asset.
+
+A workspace is what a Dagster resource, the command line and a notebook share. It holds
+paths and settings; the science of each asset lies in ``phases``.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tft_core.checkpoint_manager import CheckpointManager
+from tft_core.config import Settings, load_settings
+from tft_core.data.store import MarketDataStore
+from tft_core.data.universe import Universe, UniverseConfig
+from tft_core.errors import ArtifactError, ConfigError, FoldError
+from tft_core.features.builder import FeatureConfig, MegaFeatureBuilder
+from tft_core.folds import FoldConfig, FoldPlan
+from tft_core.hp_tuner.config import TunerConfig
+from tft_core.schema import LIVE_FOLD
+from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore
+from tft_core.training_pipeline.graph import (
+    LIFECYCLE,
+    SPECS,
+    UNPARTITIONED_KEY,
+    code_version,
+    keys_of,
+    made_from,
+)
+
+Progress = Callable[[str], None]
+"""Takes one line about what is being done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Settings resolved into the objects that phases work with."""
+
+    settings: Settings
+    plan: FoldPlan
+    artifacts: ArtifactStore
+    registry: CheckpointManager
+    retune_every: int
+    skip: frozenset[str] = field(default_factory=frozenset)
+    """Toggles of the plan: ``tuning``, ``feature_selection``."""
+
+    @classmethod
+    def open(cls, settings: Settings | None = None) -> "Workspace":
+        resolved = settings or load_settings()
+        return cls(
+            settings=resolved,
+            plan=FoldPlan.from_config(resolved.build(FoldConfig, "folds")),
+            artifacts=ArtifactStore(resolved.artifacts_dir),
+            registry=CheckpointManager(resolved.checkpoints_dir),
+            retune_every=resolved.build(TunerConfig, "tuning").retune_every,
+        )
+
+    def store(self) -> MarketDataStore:
+        """The market store, read-only; close it (it is a context manager)."""
+        return MarketDataStore(self.settings.store_path, read_only=True)
+
+    def universe(self, symbols: tuple[str, ...]) -> Universe:
+        return Universe.resolve(self.settings.build(UniverseConfig, "universe"), symbols)
+
+    def builder(self) -> MegaFeatureBuilder:
+        return MegaFeatureBuilder(
+            self.settings.build(FeatureConfig, "features"),
+            self.settings.build(UniverseConfig, "universe"),
+        )
+
+    # -- what is there, what is fresh ------------------------------------------------------
+
+    def upstream(self, asset: str, key: str) -> tuple[tuple[str, str], ...]:
+        """All (asset, key) pairs that a lifecycle partition is made from."""
+        return made_from(asset, key, self.plan, self.retune_every)
+
+    def fingerprint(self, asset: str) -> str:
+        """Code version and settings an artifact of ``asset`` is made under today."""
+        return code_version(asset, self.settings)
+
+    def is_fresh(self, asset: str, key: str) -> bool:
+        """Whether the stored artifact is what a build would make from what is stored now."""
+        artifact = self.artifacts.current(asset, key)
+        if artifact is None or artifact.fingerprint != self.fingerprint(asset):
+            return False
+        for upstream, upstream_key in self.upstream(asset, key):
+            made = self.artifacts.current(upstream, upstream_key)
+            if made is None or artifact.made_from.get(made.name) != made.content_hash:
+                return False
+        return set(artifact.made_from) == {f"{a}/{k}" for a, k in self.upstream(asset, key)}
+
+    def lifecycle(self) -> list[tuple[str, str]]:
+        """Every (asset, key) from market data to the checkpoint, upstream first."""
+        return [
+            (name, key)
+            for name in LIFECYCLE
+            for key in (
+                (UNPARTITIONED_KEY,)
+                if SPECS[name].partitions == "none"
+                else keys_of(SPECS[name], self.plan)
+            )
+        ]
+
+    # -- building ----------------------------------------------------------------------------
+
+    def build(
+        self,
+        asset: str,
+        key: str,
+        overrides: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> Artifact:
+        """Make one partition of one asset from its upstream artifacts.
+
+        Args:
+            overrides: Values that replace settings for this build only, e.g. ``{"seed": 7}``.
+            progress: Receives a line now and then on long work.
+
+        Raises:
+            TftError: Whatever the phase refuses; the partition's previous artifact stays.
+        """
+        # imported here: serving opens workspaces without loading training
+        from tft_core.training_pipeline.phases import PHASES
+
+        if asset not in PHASES:
+            raise ConfigError(f"asset must be one of {', '.join(PHASES)}, found {asset!r}")
+        phase = PHASES[asset]
+        unknown = sorted(set(overrides or {}) - set(phase.overrides))
+        if unknown:
+            raise ConfigError(
+                f"overrides of {asset} must be among {', '.join(phase.overrides) or '(none)'}, "
+                f"found {unknown[0]!r}"
+            )
+        if SPECS[asset].partitions in ("fold", "reported"):
+            keys = keys_of(SPECS[asset], self.plan)
+            if key not in keys:
+                raise FoldError(
+                    f"partition of {asset} must be one of {', '.join(keys)}, found {key!r}"
+                )
+        upstream = self._upstream_artifacts(asset, key)
+        with self.artifacts.draft(asset, key, self.fingerprint(asset)) as draft:
+            draft.made_from.update({a.name: a.content_hash for a in upstream.values()})
+            values = {name: v for name, v in (overrides or {}).items() if v is not None}
+            phase.run(self, key, draft, values, progress or (lambda line: None))
+        made = self.artifacts.current(asset, key)
+        assert made is not None
+        return made
+
+    def _upstream_artifacts(self, asset: str, key: str) -> dict[tuple[str, str], Artifact]:
+        if SPECS[asset].partitions == "session":
+            return {}
+        return {(a, k): self.artifacts.read(a, k) for a, k in self.upstream(asset, key)}
+
+    def with_settings(self, **sections: Mapping[str, Any]) -> "Workspace":
+        """A workspace whose sections are overlaid by the given ones (tests, toggles)."""
+        merged = {k: dict(v) for k, v in self.settings.sections.items()}
+        for name, values in sections.items():
+            merged[name] = {**merged.get(name, {}), **values}
+        opened = Workspace.open(replace(self.settings, sections=merged))
+        return replace(opened, skip=self.skip)
+
+    def live_artifact(self, asset: str) -> Artifact:
+        return self.artifacts.read(asset, LIVE_FOLD)
+
+
+__all__ = ["ArtifactError", "Progress", "Workspace"]
