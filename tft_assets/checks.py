@@ -50,8 +50,8 @@ def check_results(artifact: Artifact) -> list[dg.AssetCheckResult]:
 
 
 def _is_about(finding: Finding, check: CheckSpec) -> bool:
-    """A code is the check's name, alone or with the detail after a dot or colon."""
-    return finding.code == check.name or finding.code.startswith((f"{check.name}.", f"{check.name}:"))
+    """A code is the check's name, alone or with a detail after a dot."""
+    return finding.code == check.name or finding.code.startswith(f"{check.name}.")
 
 
 def _result(check: CheckSpec, findings: Sequence[Finding]) -> dg.AssetCheckResult:

@@ -4,10 +4,18 @@
 dataclasses; a test compares the fields with theirs.
 """
 
-from typing import Any, Literal
+from enum import Enum
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
+
+class OnMissing(Enum):
+    """What ``production_checkpoint`` does where something upstream is missing or stale."""
+
+    build = "build"
+    fail = "fail"
+
 
 class Overrides(dg.Config):
     """Settings of one run; those left empty stand in ``tft.toml``."""
@@ -36,7 +44,7 @@ class TuningOverrides(Overrides):
 class CheckpointOverrides(Overrides):
     """One run of ``production_checkpoint``."""
 
-    on_missing: Literal["build", "fail"] | None = Field(
+    on_missing: OnMissing | None = Field(
         None,
         description="What to do where something upstream is missing or stale: `build` it as "
         "ordinary runs, or `fail` and name it. Default `build`; with Ray or Kubernetes `fail`.",

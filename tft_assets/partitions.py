@@ -4,6 +4,7 @@ Folds are static: their keys follow from ``tft.toml`` alone, so every machine sh
 Sessions are weekdays; which of them trade is the calendar's to say, when a run is asked for.
 """
 
+import warnings
 import zoneinfo
 from collections import defaultdict
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ from tft_core.schema import LIVE_FOLD
 from tft_core.training_pipeline.config import OperationsConfig
 from tft_core.training_pipeline.graph import AssetSpec, Relation, keys_of, upstream_keys
 
-PREVIOUS_SESSION = dg.TimeWindowPartitionMapping(
-    start_offset=-1, end_offset=-1, allow_nonexistent_upstream_partitions=True
-)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", dg.BetaWarning)  # of the third argument
+    PREVIOUS_SESSION = dg.TimeWindowPartitionMapping(
+        start_offset=-1, end_offset=-1, allow_nonexistent_upstream_partitions=True
+    )
 """Positions are smoothed from yesterday's, so sessions are backfilled in order."""
 
 

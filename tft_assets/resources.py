@@ -1,6 +1,7 @@
 """The one resource: a workspace of the core, opened from ``tft.toml`` in each process."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import dagster as dg
@@ -25,13 +26,17 @@ class LifecycleWorkspace(Protocol):
     def retune_every(self) -> int: ...
 
     def build(
-        self, asset: str, key: str, overrides: dict[str, Any] | None = None
+        self,
+        asset: str,
+        key: str,
+        overrides: Mapping[str, Any] | None = None,
+        progress: Callable[[str], None] | None = None,
     ) -> Artifact: ...
     def is_fresh(self, asset: str, key: str) -> bool: ...
     def health(self) -> tuple[Finding, ...]: ...
 
 
-class WorkspaceFactory(dg.ConfigurableResourceFactory[LifecycleWorkspace], ABC):
+class WorkspaceFactory(dg.ConfigurableResource[LifecycleWorkspace], ABC):
     """Opens a workspace, when the definitions are assembled and again in each step."""
 
     @abstractmethod

@@ -7,6 +7,7 @@ its run's tags while it works.
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from dagster._core.storage.dagster_run import FINISHED_STATUSES, IN_PROGRESS_RUN
 PARENT_TAG = "tft/parent_run"
 PROCESS_TAG = "tft/process"
 IDLE = "idle"
+GRACE_S = 10.0
 
 
 def process_name(pid: int | None = None) -> str:
@@ -60,23 +62,26 @@ def sweep_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     Returns:
         One line for each run that was ended or gave back a slot.
     """
-    lines = []
+    ended, lines = set(), []
     in_progress = dg.RunsFilter(statuses=list(IN_PROGRESS_RUN_STATUSES))
     for record in instance.get_run_records(in_progress):
         run = record.dagster_run
         names = [v for tag, v in run.tags.items() if tag.startswith(PROCESS_TAG)]
         if any(is_gone(name) for name in names if name != IDLE):
             instance.report_run_failed(run, "Its process ended without saying so (killed?).")
+            ended.add(run.run_id)
             lines.append(f"ended run {run.run_id}: its process is gone")
     storage = instance.event_log_storage
     if not storage.supports_global_concurrency_limits:
         return lines
-    holders = storage.get_concurrency_run_ids()
-    if holders:
-        ended = dg.RunsFilter(run_ids=sorted(holders), statuses=list(FINISHED_STATUSES))
-        for record in instance.get_run_records(ended):
-            storage.free_concurrency_slots_for_run(record.dagster_run.run_id)
-            lines.append(f"freed the slot of ended run {record.dagster_run.run_id}")
+    holders = sorted(storage.get_concurrency_run_ids())
+    finished = dg.RunsFilter(run_ids=holders, statuses=list(FINISHED_STATUSES))
+    for record in instance.get_run_records(finished) if holders else ():
+        run_id = record.dagster_run.run_id
+        # a run that ended just now may still be giving its slot back by itself
+        if run_id in ended or (record.end_time or 0.0) + GRACE_S < time.time():
+            storage.free_concurrency_slots_for_run(run_id)
+            lines.append(f"freed the slot of ended run {run_id}")
     return lines
 
 

@@ -331,7 +331,8 @@ class TFTInferencePipeline:
         end_rows = np.flatnonzero(wanted)
         if len(end_rows):
             output = self.ensemble.predict(rows, end_rows)
-            target = position_of[rows.date_index[end_rows]], rows.asset_id[end_rows]
+            column_of = pd.Index(inputs.panel.symbols).get_indexer(pd.Index(rows.symbols))
+            target = position_of[rows.date_index[end_rows]], column_of[rows.asset_id[end_rows]]
             raw[target] = output.mean
             disagreement[target] = output.disagreement
         if np.isinf(raw).any():
@@ -342,15 +343,30 @@ class TFTInferencePipeline:
     def rows(self, inputs: MarketInputs) -> RowTable:
         """The checkpoint's features, scaled with the checkpoint's scaler, as flat rows.
 
-        ``asset_id`` counts the inputs' symbols; ``entity`` maps them to the model's.
+        The asset axis is the model's, so that ``asset_id`` is the embedding it was trained
+        with; assets the model does not know are left out.
         """
+        panel = inputs.panel.select(self.feature_names)
+        columns = pd.Index(panel.symbols).get_indexer(pd.Index(self.metadata.asset_names))
+        known = columns >= 0
+
+        def align(wide: np.ndarray) -> np.ndarray:
+            aligned = wide[:, np.where(known, columns, 0)]
+            aligned[:, ~known] = np.nan
+            return aligned
+
+        close = align(inputs.close)
         return RowTable.build(
-            inputs.panel.select(self.feature_names),
-            inputs.close,
-            inputs.sigma_daily,
-            np.zeros_like(inputs.close),
+            FeaturePanel(
+                values=align(panel.values),
+                dates=panel.dates,
+                symbols=tuple(self.metadata.asset_names),
+                feature_names=self.feature_names,
+            ),
+            close,
+            align(inputs.sigma_daily),
+            np.zeros_like(close),
             self.scaler,
-            model_symbols=tuple(self.metadata.asset_names),
         )
 
     # -- guards --------------------------------------------------------------------------
@@ -489,6 +505,7 @@ class TFTInferencePipeline:
                 "fold": self.metadata.fold,
                 "max_position": self.positions_config.max_position,
                 "previous": "given" if previous is not None else "unknown: started flat",
+                "held": {s: float(walk.positions[index, i]) for i, s in enumerate(walk.symbols)},
                 "disagreement": {s: float(walk.disagreement[index, i]) for s, i in usable.items()},
                 "n_features": len(self.feature_names),
                 "lookback_sessions": self.required_lookback(),

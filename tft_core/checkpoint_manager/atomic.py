@@ -64,7 +64,7 @@ def replace_file(path: Path, data: bytes) -> None:
     staged = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         write_synced(staged, data)
-        os.replace(staged, path)
+        staged.replace(path)
     finally:
         staged.unlink(missing_ok=True)
     fsync_directory(path.parent)

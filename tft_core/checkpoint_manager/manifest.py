@@ -27,7 +27,6 @@ MANIFEST_VERSION = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SHA = re.compile(r"[0-9a-f]{64}")
 _MAX_MANIFEST_BYTES = 1024 * 1024
-_MAX_METADATA_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +115,7 @@ def read_manifest(directory: Path) -> Manifest:
     manifest = Manifest.from_bytes(
         _read_regular(directory / MANIFEST, _MAX_MANIFEST_BYTES), directory
     )
-    present = set(os.listdir(directory)) - {MANIFEST}
+    present = {entry.name for entry in directory.iterdir()} - {MANIFEST}
     extra, missing = sorted(present - set(manifest.files)), sorted(set(manifest.files) - present)
     if extra or missing:
         found = [f"extra {name[:80]!r}" for name in extra] + [f"no {name}" for name in missing]
@@ -139,8 +138,7 @@ def read_verified(directory: Path, manifest: Manifest, name: str) -> bytes:
             f"{directory} must list {name}, found only {', '.join(manifest.files)}"
         )
     path = directory / name
-    limit = _MAX_METADATA_BYTES if name == METADATA else entry.size_bytes
-    data = _read_regular(path, max(limit, entry.size_bytes), exactly=entry.size_bytes)
+    data = _read_regular(path, entry.size_bytes, exactly=entry.size_bytes)
     if hashlib.sha256(data).hexdigest() != entry.sha256:
         raise CheckpointError(
             f"{path} must match the SHA-256 in its manifest, found it damaged; "
@@ -153,8 +151,7 @@ def _read_regular(path: Path, limit: int, exactly: int | None = None) -> bytes:
     mode = _mode(path)
     if mode is None or not stat.S_ISREG(mode):
         raise CheckpointError(
-            f"{path} must be a regular file, found {_kind(mode)}; "
-            "restore it or use another version"
+            f"{path} must be a regular file, found {_kind(mode)}; restore it or use another version"
         )
     try:
         # O_NOFOLLOW: a link put in its place after the check is refused as well

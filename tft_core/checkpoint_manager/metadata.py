@@ -1,26 +1,15 @@
 """What a checkpoint says of itself: typed, finite and complete, or not accepted at all."""
 
 import dataclasses
-import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
-from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
-from tft_core.checkpoint_manager.atomic import (
-    MAX_JSON_DEPTH,
-    StrictJsonError,
-    dump_json,
-    load_json,
-)
+from tft_core.checkpoint_manager import fields
+from tft_core.checkpoint_manager.atomic import StrictJsonError, dump_json, load_json
 from tft_core.errors import CheckpointError
 
 SCHEMA_VERSION = 1
-MODEL_TYPE_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}")
 PATHS = ("tuned", "default")
 STATUSES = ("candidate", "refused")
 
@@ -96,7 +85,7 @@ class CheckpointMetadata:
         for spec in dataclasses.fields(self):
             try:
                 value = _CHECKS[spec.name](getattr(self, spec.name))
-            except _Refused as refused:
+            except fields.Refused as refused:
                 problems.append(f"{spec.name}{refused.where} {refused}")
             else:
                 object.__setattr__(self, spec.name, value)
@@ -157,169 +146,6 @@ class CheckpointMetadata:
         return cls.from_dict(values)
 
 
-class _Refused(Exception):
-    """A value breaks its field's rule; ``where`` is the place inside the field."""
-
-    def __init__(self, message: str, where: str = "") -> None:
-        super().__init__(message)
-        self.where = where
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _whole(low: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        if isinstance(value, np.integer):
-            value = int(value)
-        if type(value) is not int or value < low:
-            raise _Refused(f"must be a whole number of at least {low}, found {_shown(value)}")
-        return value
-
-    return check
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value or len(value) > 1000:
-        raise _Refused(f"must be a text of 1 to 1000 characters, found {_shown(value)}")
-    return value
-
-
-def _optional_text(value: Any) -> str | None:
-    return None if value is None else _text(value)
-
-
-def _model_type(value: Any) -> str:
-    if not isinstance(value, str) or not MODEL_TYPE_PATTERN.fullmatch(value):
-        raise _Refused(f"must be lower-case letters, digits and _, found {_shown(value)}")
-    return value
-
-
-def _one_of(options: tuple[str, ...]) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if value not in options:
-            raise _Refused(f"must be one of {', '.join(options)}, found {_shown(value)}")
-        return value
-
-    return check
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) and v for v in value):
-        raise _Refused(f"must be a list of names, found {_shown(value)}")
-    if len(set(value)) != len(value):
-        twice = sorted({name for name in value if list(value).count(name) > 1})
-        raise _Refused(f"must not repeat a name, found {twice[0]!r} twice")
-    if not value:
-        raise _Refused("must hold at least one name, found none")
-    return tuple(value)
-
-
-def _seeds(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, (list, tuple)) or not value:
-        raise _Refused(f"must be a list of at least one seed, found {_shown(value)}")
-    return tuple(_whole(0)(seed) for seed in value)
-
-
-def _figure(value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, (np.floating, np.integer)):
-        value = value.item()
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise _Refused(
-            f"must be a finite number or None, found {_shown(value)}; None says undefined"
-        )
-    return float(value)
-
-
-def _iso_date(value: Any) -> str:
-    text = value.isoformat()[:10] if isinstance(value, date) else value
-    try:
-        valid = isinstance(text, str) and date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        valid = False
-    if not valid:
-        raise _Refused(f"must be an ISO date (YYYY-MM-DD), found {_shown(value)}")
-    return text
-
-
-def _instant(value: Any) -> str:
-    if value == "":
-        return ""
-    try:
-        valid = isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
-    except ValueError:
-        valid = False
-    if not valid:
-        raise _Refused(f"must be an ISO time with a zone, found {_shown(value)}")
-    return value
-
-
-def _table(value: Any) -> dict[str, Any]:
-    plain = _plain(value, "", 1)
-    if not isinstance(plain, dict):
-        raise _Refused(f"must be a table, found {_shown(value)}")
-    return plain
-
-
-def _optional_table(value: Any) -> dict[str, Any] | None:
-    return None if value is None else _table(value)
-
-
-def _gate(value: Any) -> dict[str, Any] | None:
-    verdict = _optional_table(value)
-    if verdict is not None and not isinstance(verdict.get("passed"), bool):
-        raise _Refused(f"must hold a boolean 'passed', found {_shown(verdict.get('passed'))}")
-    return verdict
-
-
-def _versions(value: Any) -> dict[str, str]:
-    table = _table(value)
-    for name, version in table.items():
-        if not isinstance(version, str):
-            raise _Refused(f"must be a text, found {_shown(version)}", f".{name}")
-    return table
-
-
-def _plain(value: Any, where: str, depth: int) -> Any:
-    """The JSON value of a plain Python value; anything else is refused by its place."""
-    if depth > MAX_JSON_DEPTH - 2:
-        raise _Refused(f"must nest at most {MAX_JSON_DEPTH - 2} deep", where)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or type(value) in (bool, int):
-        return value
-    if isinstance(value, str):
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            raise _Refused("must be valid Unicode, found a lone surrogate", where) from None
-        return str(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise _Refused(f"must be finite, found {value}; write None where undefined", where)
-        return float(value)
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise _Refused(f"must have text keys, found {_shown(key)}", where)
-        return {key: _plain(item, f"{where}.{key}", depth + 1) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
-    if isinstance(value, (date, datetime)):
-        return value.isoformat()
-    if isinstance(value, Path):
-        return str(value)
-    raise _Refused(f"must be plain data, found {type(value).__name__}", where)
-
-
 def _contradictions(meta: CheckpointMetadata) -> list[str]:
     """Rules that tie fields to each other."""
     problems: list[str] = []
@@ -335,7 +161,7 @@ def _contradictions(meta: CheckpointMetadata) -> list[str]:
             )
         told = meta.config.get(count)
         if told is not None and told != len(names):
-            problems.append(f"config.{count} must be {len(names)}, found {_shown(told)}")
+            problems.append(f"config.{count} must be {len(names)}, found {fields.shown(told)}")
     problems += _scaler_problems(meta.normalization, len(meta.feature_names))
     problems += _quantile_problems(meta.feature_quantiles, meta.feature_names)
     return problems
@@ -355,8 +181,8 @@ def _scaler_problems(scaler: Mapping[str, Any], n_features: int) -> list[str]:
             elif key == "std" and number is not None and number <= 0:
                 problems.append(f"normalization.std[{i}] must be above 0, found {number:g}")
     clip = scaler.get("clip")
-    if type(clip) not in (int, float) or not clip > 0:
-        problems.append(f"normalization.clip must be above 0, found {_shown(clip)}")
+    if not isinstance(clip, (int, float)) or not clip > 0:
+        problems.append(f"normalization.clip must be above 0, found {fields.shown(clip)}")
     return problems
 
 
@@ -374,48 +200,50 @@ def _quantile_problems(quantiles: Mapping[str, Any], names: tuple[str, ...]) -> 
         if not isinstance(column, list) or any(
             q is not None and type(q) not in (int, float) for q in numbers
         ):
-            problems.append(f"feature_quantiles.{name} must be numbers, found {_shown(column)}")
+            problems.append(
+                f"feature_quantiles.{name} must be numbers, found {fields.shown(column)}"
+            )
             continue
         known = [q for q in column if q is not None]
         if known != sorted(known):
-            problems.append(f"feature_quantiles.{name} must ascend, found {_shown(column)}")
+            problems.append(f"feature_quantiles.{name} must ascend, found {fields.shown(column)}")
     return problems
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
-    "version": _whole(0),
-    "model_type": _model_type,
-    "created_at": _instant,
-    "git_commit": _optional_text,
-    "feature_names": _names,
-    "n_features": _whole(1),
-    "n_assets": _whole(1),
-    "asset_names": _names,
-    "config": _table,
-    "normalization": _table,
-    "training_info": _table,
-    "feature_selection": _table,
-    "optuna_best_params": _optional_table,
-    "sharpe_oos": _figure,
-    "total_return_oos": _figure,
-    "max_drawdown_oos": _figure,
-    "schema_version": _whole(1),
-    "fold": _text,
-    "path": _one_of(PATHS),
-    "trained_through": _iso_date,
-    "data_hash": _text,
-    "catalogue_hash": _text,
-    "fold_spec": _table,
-    "universe": _table,
-    "cost_model": _table,
-    "position_config": _table,
-    "calendar": _table,
-    "context_bank": _table,
-    "feature_quantiles": _table,
-    "seeds": _seeds,
-    "threads": _whole(1),
-    "library_versions": _versions,
-    "gate": _gate,
-    "status": _one_of(STATUSES),
-    "run_info": _table,
+    "version": fields.whole(0),
+    "model_type": fields.model_type,
+    "created_at": fields.instant,
+    "git_commit": fields.optional_text,
+    "feature_names": fields.names,
+    "n_features": fields.whole(1),
+    "n_assets": fields.whole(1),
+    "asset_names": fields.names,
+    "config": fields.table,
+    "normalization": fields.table,
+    "training_info": fields.table,
+    "feature_selection": fields.table,
+    "optuna_best_params": fields.optional_table,
+    "sharpe_oos": fields.figure,
+    "total_return_oos": fields.figure,
+    "max_drawdown_oos": fields.figure,
+    "schema_version": fields.whole(1),
+    "fold": fields.text,
+    "path": fields.one_of(PATHS),
+    "trained_through": fields.iso_date,
+    "data_hash": fields.text,
+    "catalogue_hash": fields.text,
+    "fold_spec": fields.table,
+    "universe": fields.table,
+    "cost_model": fields.table,
+    "position_config": fields.table,
+    "calendar": fields.table,
+    "context_bank": fields.table,
+    "feature_quantiles": fields.table,
+    "seeds": fields.seeds,
+    "threads": fields.whole(1),
+    "library_versions": fields.versions,
+    "gate": fields.gate,
+    "status": fields.one_of(STATUSES),
+    "run_info": fields.table,
 }

@@ -15,7 +15,7 @@ from tft_core.errors import DataError
 
 EMPTY_TEXTS = frozenset({"", "-", "--", ".", "na", "n/a", "#n/a", "nan", "nat", "null", "none"})
 _ISO = re.compile(r"^\d{4}-?\d{2}-?\d{2}([T ]\d.*)?$")
-_OFFSET = re.compile(r"\d{2}:\d{2}.*(Z|UTC|[+-]\d{2}:?\d{2})$")
+_OFFSET = re.compile(r"\d{2}:\d{2}.*(?:Z|UTC|[+-]\d{2}:?\d{2})$")
 _SLASHED = re.compile(r"^(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})(?:[T ].*)?$")
 _NAMED_FORMATS = ("%d-%b-%Y", "%d %b %Y", "%d-%b-%y", "%d-%B-%Y", "%b %d, %Y", "%B %d, %Y")
 _EPOCH_UNITS = (("s", 1e8, 1e11), ("ms", 1e11, 1e14), ("us", 1e14, 1e17), ("ns", 1e17, 1e20))

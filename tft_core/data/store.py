@@ -132,7 +132,7 @@ class MarketDataStore:
                 restated=restated,
                 unchanged=unchanged,
             )
-            self._con.execute(
+            self._run(
                 "INSERT INTO ingestions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     number,
@@ -184,7 +184,7 @@ class MarketDataStore:
         rows = prepare_series(frame)
         with self._transaction(), self._registered(staged_series=rows):
             before = self._scalar("SELECT count(*) FROM series_vintages")
-            self._con.execute(store_sql.INSERT_SERIES)
+            self._run(store_sql.INSERT_SERIES)
             return self._scalar("SELECT count(*) FROM series_vintages") - before
 
     # -- reading -----------------------------------------------------------------------------
@@ -406,8 +406,7 @@ class MarketDataStore:
     def summary(self) -> dict[str, Any]:
         """What the store holds, in plain values."""
         row = self._rows(store_sql.SUMMARY)[0]
-        names = [d[0] for d in self._con.execute(store_sql.SUMMARY).description or ()]
-        facts = dict(zip(names, row, strict=True))
+        facts = dict(zip(store_sql.SUMMARY_NAMES, row, strict=True))
         for key in ("first", "last"):
             facts[key] = facts[key].isoformat() if facts[key] is not None else None
         return {"path": str(self.path), **facts}
@@ -418,7 +417,7 @@ class MarketDataStore:
         tables = {row[0] for row in self._rows("SELECT table_name FROM duckdb_tables()")}
         if not tables and not self.read_only:
             with self._transaction():
-                self._con.execute(store_sql.SCHEMA)
+                self._run(store_sql.SCHEMA)
             return
         if "store_meta" not in tables:
             raise DataError(
@@ -436,28 +435,26 @@ class MarketDataStore:
         self, prepared: PreparedBars, moment: datetime, number: int
     ) -> tuple[int, int, int]:
         with self._registered(staged=prepared.clean):
-            self._con.execute(store_sql.STAGE_INCOMING, [moment])
-        counts = dict(
-            self._con.execute("SELECT news, count(*) FROM incoming GROUP BY news").fetchall()
-        )
-        self._con.execute(store_sql.INSERT_BARS, [number])
+            self._run(store_sql.STAGE_INCOMING, [moment])
+        counts = dict(self._run("SELECT news, count(*) FROM incoming GROUP BY news"))
+        self._run(store_sql.INSERT_BARS, [number])
         if counts.get("restated"):
-            self._con.execute(store_sql.SUPERSEDE)
-        self._con.execute("DROP TABLE incoming")
+            self._run(store_sql.SUPERSEDE)
+        self._run("DROP TABLE incoming")
         return counts.get("new", 0), counts.get("restated", 0), counts.get("unchanged", 0)
 
     def _keep_quarantine(self, prepared: PreparedBars, number: int) -> int:
         if prepared.quarantined.empty:
             return 0
         with self._registered(staged_quarantine=prepared.quarantined):
-            return self._con.execute(store_sql.INSERT_QUARANTINE, [number]).fetchall()[0][0]
+            return self._run(store_sql.INSERT_QUARANTINE, [number])[0][0]
 
     def _upsert_instruments(self, facts: pd.DataFrame) -> None:
         columns = [name for name in facts.columns if name != "symbol"]
         with self._registered(staged_instruments=facts):
-            self._con.execute(store_sql.ADD_INSTRUMENTS)
+            self._run(store_sql.ADD_INSTRUMENTS)
             if columns:
-                self._con.execute(store_sql.update_instruments(columns))
+                self._run(store_sql.update_instruments(columns))
 
     def _next_ingestion(self) -> int:
         return self._scalar("SELECT coalesce(max(ingestion_id), 0) + 1 FROM ingestions")
@@ -471,13 +468,13 @@ class MarketDataStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._con.execute("BEGIN TRANSACTION")
+        self._run("BEGIN TRANSACTION")
         try:
             yield
         except BaseException:
-            self._con.execute("ROLLBACK")
+            self._run("ROLLBACK")
             raise
-        self._con.execute("COMMIT")
+        self._run("COMMIT")
 
     @contextmanager
     def _registered(self, **frames: pd.DataFrame) -> Iterator[None]:
@@ -493,10 +490,13 @@ class MarketDataStore:
         with self._con.cursor() as cursor:
             return cursor.execute(query, list(params)).fetchall()
 
+    def _run(self, query: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run on the writing connection, thus inside its transaction."""
+        result = self._con.execute(query, list(params)) if params else self._con.execute(query)
+        return result.fetchall() if result.description else []
+
     def _scalar(self, query: str) -> int:
-        row = self._con.execute(query).fetchone()
-        assert row is not None
-        return row[0]
+        return self._run(query)[0][0]
 
     def _frame(self, query: str, params: Sequence[Any] = ()) -> pd.DataFrame:
         with self._con.cursor() as cursor:

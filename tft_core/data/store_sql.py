@@ -171,6 +171,10 @@ SELECT DISTINCT available_at::DATE AS day FROM bar_vintages
 WHERE available_at::DATE > date AND {where} ORDER BY day
 """
 
+SUMMARY_NAMES = (
+    *("symbols", "bars", "superseded", "first", "last", "flagged"),
+    *("quarantined", "ingestions", "series"),
+)
 SUMMARY = """
 SELECT count(DISTINCT symbol) AS symbols, count(*) FILTER (superseded_at IS NULL) AS bars,
     count(*) FILTER (superseded_at IS NOT NULL) AS superseded,

@@ -57,9 +57,7 @@ def chance_p_value(
     scores = (running[high] - running[low]) / (high - low)  # tied values share their mean
     observed = scores[n:].sum()
     rng = np.random.default_rng(seed)
-    drawn = np.array(
-        [scores[rng.permutation(total)[:m]].sum() for _ in range(_PERMUTATIONS)]
-    )
+    drawn = np.array([scores[rng.permutation(total)[:m]].sum() for _ in range(_PERMUTATIONS)])
     return float((1 + np.sum(drawn <= observed + 1e-9)) / (1 + _PERMUTATIONS))
 
 

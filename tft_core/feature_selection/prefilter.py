@@ -157,7 +157,9 @@ def prefilter(
     for i in np.flatnonzero(constant & ~low):
         dropped[names[i]] = DroppedFeature(CONSTANT, float(level[i]))
 
-    usable = sorted((i for i in range(len(names)) if names[i] not in dropped), key=names.__getitem__)
+    usable = sorted(
+        (i for i in range(len(names)) if names[i] not in dropped), key=names.__getitem__
+    )
     if not usable:
         raise SelectionError(
             f"the pre-filter must keep at least one of {len(names)} features, found {low.sum()} "

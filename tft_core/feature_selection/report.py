@@ -180,7 +180,8 @@ def _frame_from_dict(data: Mapping[str, Any]) -> pd.DataFrame:
     index = pd.Index(data["index"], name="feature", dtype="str")
     columns = {
         name: pd.Series(
-            [_float(v) for v in column["values"]] if column["kind"] == "number"
+            [_float(v) for v in column["values"]]
+            if column["kind"] == "number"
             else column["values"],
             index=index,
             dtype="float64" if column["kind"] == "number" else column["kind"],

@@ -105,6 +105,7 @@ def minibatches(
 
     Raises:
         TrainingError: There are too few windows or loss rows for ``min_steps`` minibatches.
+            (Short tiles, the ``stride`` of ``epoch_windows``, make more windows.)
     """
     n = len(bears_loss)
     n_pairs = int(bears_loss.sum())
@@ -120,9 +121,22 @@ def minibatches(
     rng.shuffle(starts)
     order = (starts[:, None] + np.arange(run)).ravel()
     order = order[order < n]
-    # cut where the running count of loss rows passes equal shares: batches of like size,
-    # and none without a spread to measure
-    pairs = np.cumsum(bears_loss.sum(axis=1)[order])
-    cuts = np.searchsorted(pairs, np.arange(1, n_batches) * (n_pairs / n_batches), side="right")
-    cuts = np.clip(cuts, np.arange(1, n_batches), n - n_batches + np.arange(1, n_batches))
-    return [np.sort(part) for part in np.split(order, np.maximum.accumulate(cuts)) if len(part)]
+    pairs = bears_loss.sum(axis=1)
+    for n_parts in range(n_batches, n + 1):
+        parts = _join_small(np.array_split(order, n_parts), pairs)
+        if len(parts) >= n_batches:
+            return parts
+    return parts
+
+
+def _join_small(
+    parts: list[Int64[np.ndarray, " window"]], pairs: Int64[np.ndarray, " window"]
+) -> list[Int64[np.ndarray, " window"]]:
+    """Join a part of fewer than two loss rows, which has no spread, to its neighbour."""
+    joined: list[np.ndarray] = []
+    for part in parts:
+        if joined and min(pairs[joined[-1]].sum(), pairs[part].sum()) < 2:
+            joined[-1] = np.concatenate([joined[-1], part])
+        else:
+            joined.append(part)
+    return [np.sort(part) for part in joined]

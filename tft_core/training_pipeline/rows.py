@@ -154,8 +154,7 @@ def training_rows(
     scaler = Scaler.fit(panel.values[split.fit][has_session[split.fit]])
     rows = RowTable.build(panel, data.close, data.sigma_daily, data.cost_rate, scaler)
     position = rows.date_index
-    label_end = data.label_end[position, rows.asset_id]
-    known = (label_end >= 0) & np.isfinite(rows.label) & np.isfinite(rows.sigma)
+    known = rows.can_bear_loss
     part = np.zeros(len(data.dates), dtype=np.int8)
     part[split.train] = 3
     part[split.fit] = 1
@@ -164,7 +163,7 @@ def training_rows(
     return TrainingRows(
         rows=rows,
         scaler=scaler,
-        fit=(part[position] == 1) & known & (label_end < first_validation),
+        fit=(part[position] == 1) & known & (rows.label_end < first_validation),
         validation=(part[position] == 2) & known,
         train=(part[position] > 0) & known,
         split=split,

@@ -1,0 +1,137 @@
+"""A workspace whose phases write a line of JSON: the graph, store and plan are the real ones.
+
+An artifact's content follows from its upstream artifacts' content, its settings and its
+overrides, as that of the real phases does. ``market.json`` in the home stands for the store,
+``faults.json`` makes phases find or refuse something.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tft_assets.resources import WorkspaceFactory
+from tft_core.checks import Finding
+from tft_core.config import Settings
+from tft_core.errors import ConfigError, TrainingError
+from tft_core.folds import FoldConfig, FoldPlan
+from tft_core.schema import content_hash
+from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore
+from tft_core.training_pipeline.graph import SPECS, code_version, made_from
+
+SECTIONS = {
+    "folds": {"anchor": "2022-01-01", "test_length": "12M", "n_windows": 3},
+    "tuning": {"retune_every": 2},
+    "operations": {"timezone": "Asia/Kolkata", "exchange": "24/5", "nightly_hour": 18},
+}
+
+
+class FakeWorkspace:
+    """What ``tft_core.training_pipeline.Workspace`` promises, in milliseconds."""
+
+    def __init__(self, home: Path, sections: Mapping[str, Mapping[str, Any]]) -> None:
+        self.settings = Settings(path=None, profile="test", home=home, sections=sections)
+        self.plan = FoldPlan.from_config(self.settings.build(FoldConfig, "folds"))
+        self.artifacts = ArtifactStore(self.settings.artifacts_dir)
+        self.retune_every = int(sections["tuning"]["retune_every"])
+
+    def build(
+        self,
+        asset: str,
+        key: str,
+        overrides: Mapping[str, Any] | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> Artifact:
+        values = dict(overrides or {})
+        if asset == "market_data" and values:
+            raise ConfigError(f"overrides of {asset} must be empty, found {values}")
+        faults = self._read("faults.json").get(f"{asset}/{key}", {})
+        if "refuses" in faults:
+            raise TrainingError(faults["refuses"])
+        upstream = self._upstream(asset, key)
+        if progress:
+            progress(f"{asset} {key}")
+        with self.artifacts.draft(asset, key, code_version(asset, self.settings)) as draft:
+            draft.made_from.update({a.name: a.content_hash for a in upstream})
+            content = {"made_from": draft.made_from, "overrides": values}
+            if asset == "market_data":
+                content["bars"] = self._bars(key)
+                draft.made_from["store"] = content_hash(content["bars"])
+            draft.write_json("content.json", content)
+            draft.write_text("report.html", "<h1>report</h1>")
+            draft.summary.update(sharpe_ann=0.5, n_upstream=len(upstream), undefined=None)
+            for code in faults.get("finds", ()):
+                severity, _, name = code.partition(" ")
+                draft.findings.append(Finding(name, severity, f"{name} does not hold"))
+        made = self.artifacts.current(asset, key)
+        assert made is not None
+        return made
+
+    def is_fresh(self, asset: str, key: str) -> bool:
+        artifact = self.artifacts.current(asset, key)
+        if artifact is None or artifact.fingerprint != code_version(asset, self.settings):
+            return False
+        if asset == "market_data":
+            return artifact.made_from == {"store": content_hash(self._bars(key))}
+        now = {a.name: a.content_hash for a in self._upstream(asset, key)}
+        return artifact.made_from == now
+
+    def health(self) -> tuple[Finding, ...]:
+        findings = self._read("faults.json").get("health", [])
+        return tuple(Finding(code, severity, message) for severity, code, message in findings)
+
+    def _upstream(self, asset: str, key: str) -> list[Artifact]:
+        if SPECS[asset].partitions == "session":
+            return []
+        pairs = made_from(asset, key, self.plan, self.retune_every)
+        return [self.artifacts.read(a, k) for a, k in pairs]
+
+    def _bars(self, key: str) -> list[str]:
+        """The store's days within a partition's span."""
+        start, end = (d.isoformat() if d else None for d in self.plan.feature_span(key))
+        return [
+            day
+            for day in self._read("market.json").get("days", [])
+            if (start is None or day >= start) and (end is None or day < end)
+        ]
+
+    def _read(self, name: str) -> dict[str, Any]:
+        path = self.settings.home / name
+        return json.loads(path.read_text()) if path.exists() else {}
+
+
+class FakeWorkspaceFactory(WorkspaceFactory):
+    """Opens ``FakeWorkspace`` over a home and sections given as JSON."""
+
+    home: str
+    sections: str
+
+    def open(self) -> FakeWorkspace:
+        return FakeWorkspace(Path(self.home), json.loads(self.sections))
+
+
+@dataclasses.dataclass
+class Home:
+    """A state directory under test, with the configuration that is in force."""
+
+    path: Path
+    sections: dict[str, dict[str, Any]] = dataclasses.field(
+        default_factory=lambda: {k: dict(v) for k, v in SECTIONS.items()}
+    )
+
+    def workspace(self) -> FakeWorkspace:
+        return FakeWorkspace(self.path, self.sections)
+
+    def resources(self) -> dict[str, WorkspaceFactory]:
+        return {
+            "workspace": FakeWorkspaceFactory(
+                home=str(self.path), sections=json.dumps(self.sections)
+            )
+        }
+
+    def set_market(self, *days: str) -> None:
+        (self.path / "market.json").write_text(json.dumps({"days": list(days)}))
+
+    def set_faults(self, faults: Mapping[str, Any]) -> None:
+        (self.path / "faults.json").write_text(json.dumps(faults))

@@ -1,0 +1,59 @@
+"""The only assembly of the code location; tests call it with another workspace."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import dagster as dg
+
+from tft_assets.assets.common import Lifecycle
+from tft_assets.assets.exploration import exploration_assets
+from tft_assets.assets.features import feature_assets
+from tft_assets.assets.market import market_assets
+from tft_assets.assets.production import production_assets
+from tft_assets.assets.selection import selection_assets
+from tft_assets.assets.serving import serving_assets
+from tft_assets.assets.tuning import tuning_assets
+from tft_assets.executors import executor_name, is_remote, make_executor
+from tft_assets.jobs import live_fold_job, nightly_inference_job, refit_job, weekly_health
+from tft_assets.resources import WorkspaceFactory, WorkspaceResource
+from tft_assets.schedules import monthly_schedule, nightly_schedule, weekly_schedule
+from tft_assets.sensors import promotion_sensor
+from tft_core.training_pipeline.config import OperationsConfig
+
+
+def build_defs(overrides: Mapping[str, WorkspaceFactory] | None = None) -> dg.Definitions:
+    """Assets, jobs, schedules and resources of the configuration that is in force.
+
+    Args:
+        overrides: Resources that replace the standard ones, by name (``workspace``).
+
+    Raises:
+        ConfigError: ``tft.toml``, the profile or the executor cannot be used.
+    """
+    resources: dict[str, WorkspaceFactory] = {"workspace": WorkspaceResource()}
+    resources |= dict(overrides or {})
+    workspace = resources["workspace"].open()
+    lifecycle = Lifecycle.of(workspace)
+    operations = workspace.settings.build(OperationsConfig, "operations")
+    nightly, refit, live_fold = nightly_inference_job(), refit_job(), live_fold_job()
+    remote = is_remote(executor_name())
+    return dg.Definitions(
+        assets=[
+            *market_assets(lifecycle),
+            *feature_assets(lifecycle),
+            *exploration_assets(lifecycle),
+            *selection_assets(lifecycle),
+            *tuning_assets(lifecycle),
+            *production_assets(lifecycle, partial(build_defs, overrides)),
+            *serving_assets(lifecycle),
+        ],
+        jobs=[nightly, refit, live_fold, weekly_health],
+        schedules=[
+            nightly_schedule(nightly, operations),
+            weekly_schedule(operations),
+            monthly_schedule(live_fold if remote else refit, operations),
+        ],
+        sensors=[promotion_sensor(live_fold, refit)],
+        resources=resources,
+        executor=make_executor(),
+    )

@@ -1,0 +1,249 @@
+"""What is missing or stale upstream of the production checkpoint, and building it.
+
+Each build is an ordinary Dagster run of one partition of one asset: visible, with its own
+logs, pool slot and place in the history, and kept when a later one fails.
+
+Staleness is Dagster's (code and data versions), read through its private resolver, joined
+with the core's own view of the files. So a deleted file, another state directory and bars
+that arrived in the store are seen, though Dagster's records are untouched.
+"""
+
+import json
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView, TemporalContext
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._time import get_current_datetime
+from filelock import FileLock, Timeout
+
+from tft_assets.progress import Durations, spoken
+from tft_assets.resources import LifecycleWorkspace
+from tft_assets.runs import PARENT_TAG, PROCESS_TAG, process_name
+from tft_core.errors import ArtifactError, TftError
+from tft_core.training_pipeline.graph import LIFECYCLE, SPECS, keys_of, made_from
+
+UPSTREAM = LIFECYCLE[:-1]
+"""All that the production checkpoint stands on, in the order it is made."""
+
+
+class BuildError(TftError):
+    """Something upstream could not be built, or must not be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A partition that must be made, and why."""
+
+    asset: str
+    key: str
+    reason: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.asset}[{self.key}]"
+
+
+def needs(
+    instance: dg.DagsterInstance,
+    defs: dg.Definitions,
+    workspace: LifecycleWorkspace,
+    asset: str,
+    keys: Sequence[str] | None = None,
+) -> list[Need]:
+    """Partitions of one asset that are missing, stale or failed, as things stand now."""
+    graph = defs.resolve_asset_graph()
+    view = AssetGraphView(
+        temporal_context=TemporalContext(effective_dt=get_current_datetime(), last_event_id=None),
+        instance=instance,
+        asset_graph=graph,
+    )
+    resolver = CachingStaleStatusResolver(instance, graph, loading_context=view)
+    found = []
+    for key in keys_of(SPECS[asset], workspace.plan) if keys is None else keys:
+        reason = _reason(resolver, workspace, asset, key)
+        if reason:
+            found.append(Need(asset, key, reason))
+    return found
+
+
+def _reason(
+    resolver: CachingStaleStatusResolver, workspace: LifecycleWorkspace, asset: str, key: str
+) -> str | None:
+    """Why a partition must be made, or ``None`` if it is as it should be."""
+    try:
+        artifact = workspace.artifacts.current(asset, key)
+    except ArtifactError as error:  # a damaged manifest is a reason to make it again
+        return str(error)
+    if artifact is None:
+        return "missing"
+    partition = None if SPECS[asset].partitions == "none" else key
+    status = resolver.get_status(dg.AssetKey(asset), partition)
+    if status == StaleStatus.MISSING:
+        return "unknown to this Dagster instance"
+    if status == StaleStatus.STALE:
+        causes = resolver.get_stale_root_causes(dg.AssetKey(asset), partition)
+        return "; ".join(dict.fromkeys(f"{c.key.to_user_string()} {c.reason}" for c in causes[:3]))
+    if not artifact.passed:
+        return "failed its check"
+    return None if workspace.is_fresh(asset, key) else "files or bars changed since it was made"
+
+
+def needs_at_most(
+    instance: dg.DagsterInstance, defs: dg.Definitions, workspace: LifecycleWorkspace
+) -> tuple[list[Need], int]:
+    """What must be made now, and how many builds that can come to with all that lies below.
+
+    The second number is an upper bound: a partition made again to the same content leaves
+    what lies downstream of it as it is.
+    """
+    direct = [n for a in UPSTREAM for n in needs(instance, defs, workspace, a)]
+    touched = {(need.asset, need.key) for need in direct}
+    for asset in UPSTREAM:
+        for key in keys_of(SPECS[asset], workspace.plan):
+            below = made_from(asset, key, workspace.plan, workspace.retune_every)
+            if any(pair in touched for pair in below):
+                touched.add((asset, key))
+    return direct, len(touched)
+
+
+def refuse_missing(
+    instance: dg.DagsterInstance, defs: dg.Definitions, workspace: LifecycleWorkspace
+) -> None:
+    """``on_missing: fail``.
+
+    Raises:
+        BuildError: Anything upstream is missing or stale; the message counts and names it.
+    """
+    direct, _ = needs_at_most(instance, defs, workspace)
+    if direct:
+        first = direct[0]
+        raise BuildError(
+            f"everything upstream of production_checkpoint must be fresh, found {len(direct)} "
+            f"partitions that are not ({_counted(direct)}; first {first.name}: {first.reason}); "
+            "backfill them from the asset graph or run with on_missing: build"
+        )
+
+
+def build_missing(
+    instance: dg.DagsterInstance,
+    defs: dg.Definitions,
+    workspace: LifecycleWorkspace,
+    *,
+    parent_run_id: str,
+    log: Callable[[str], None],
+) -> list[Need]:
+    """Make whatever is missing or stale upstream of the production checkpoint.
+
+    Args:
+        parent_run_id: The run that asks; every run made here is tagged with it.
+        log: Takes a line before each build.
+
+    Returns:
+        What was built, in order.
+
+    Raises:
+        BuildError: A build failed. What was built before it stays; the next call resumes.
+    """
+    direct, at_most = needs_at_most(instance, defs, workspace)
+    if not direct:
+        log("Nothing upstream is missing or stale.")
+        return []
+    log(
+        f"{len(direct)} partitions are missing or stale ({_counted(direct)}); with what lies "
+        f"downstream of them at most {at_most} builds."
+    )
+    job = defs.resolve_implicit_global_asset_job_def()
+    tags = {PARENT_TAG: parent_run_id, PROCESS_TAG: process_name()}
+    durations, built, begun = Durations(), [], time.monotonic()
+    for position, asset in enumerate(UPSTREAM):
+        todo = needs(instance, defs, workspace, asset)
+        for number, need in enumerate(todo):
+            rest = [asset] * (len(todo) - number) + [n.asset for n in direct if
+                                                     UPSTREAM.index(n.asset) > position]
+            log(
+                f"Build {len(built) + 1} of at most {max(at_most, len(built) + len(rest))}: "
+                f"{need.name} ({need.reason}); {durations.left(rest)}."
+            )
+            started = time.monotonic()
+            result = job.execute_in_process(
+                asset_selection=[dg.AssetKey(asset)],
+                partition_key=need.key,
+                instance=instance,
+                tags=tags,
+                raise_on_error=False,
+            )
+            if not result.success:
+                raise BuildError(
+                    f"{need.name} must be built before production_checkpoint, found its run "
+                    f"{result.run_id} failed: {_failure_of(result)}"
+                )
+            durations.add(asset, time.monotonic() - started)
+            built.append(need)
+    log(f"Built {len(built)} partitions in {spoken(time.monotonic() - begun)}.")
+    return built
+
+
+@contextmanager
+def only_builder(home: Path, run_id: str) -> Iterator[None]:
+    """Hold the builder's lock of a state directory; it dies with the process.
+
+    Raises:
+        BuildError: Another run is building there.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    holder = home / "builder.json"
+    lock = FileLock(home / "builder.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        try:
+            held = json.loads(holder.read_text(encoding="utf-8"))
+            who = f"run {held['run_id']} (pid {held['pid']} on {held['host']})"
+        except (OSError, ValueError, KeyError):
+            who = "another run"
+        raise BuildError(
+            f"production_checkpoint must have one builder at a time, found {who} building in "
+            f"{home}; wait for it or terminate it"
+        ) from error
+    try:
+        mine = {"run_id": run_id, "pid": os.getpid(), "host": socket.gethostname()}
+        holder.write_text(json.dumps(mine), encoding="utf-8")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _counted(found: Sequence[Need]) -> str:
+    counts = Counter(need.asset for need in found)
+    return ", ".join(f"{asset} {counts[asset]}" for asset in UPSTREAM if counts[asset])
+
+
+def _failure_of(result: dg.ExecuteInProcessResult) -> str:
+    """The failed run's own message: of its failed checks, else of its failed step."""
+    refused = [
+        f"check {e.check_name}: {e.description}"
+        for e in result.get_asset_check_evaluations()
+        if not e.passed and e.severity == dg.AssetCheckSeverity.ERROR
+    ]
+    if refused:
+        return "; ".join(refused)
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            if data.user_failure_data and data.user_failure_data.description:
+                return data.user_failure_data.description
+            error = data.error
+            while error is not None and error.cause is not None:
+                error = error.cause
+            if error is not None:
+                return error.message.strip()
+    return "see its page"

@@ -1,0 +1,80 @@
+"""Schedules, all STOPPED until a person starts them in the UI.
+
+Nightly inference after the close in the market's time zone, a weekly look at freshness and
+drift, a monthly refit of the live fold.
+"""
+
+from datetime import date
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+from tft_assets.jobs import AssetJob, weekly_health
+from tft_core.data.calendar import is_session
+from tft_core.schema import LIVE_FOLD
+from tft_core.training_pipeline.config import OperationsConfig
+
+STOPPED = dg.DefaultScheduleStatus.STOPPED
+
+
+def nightly_schedule(
+    job: AssetJob, operations: OperationsConfig
+) -> dg.ScheduleDefinition:
+    """The session's partition after its close; days without a session are skipped."""
+
+    @dg.schedule(
+        name="nightly_inference_after_close",
+        job=job,
+        cron_schedule=f"0 {operations.nightly_hour} * * 1-5",
+        execution_timezone=operations.timezone,
+        default_status=STOPPED,
+        description="Inference and signals of the day, where the day is a session.",
+    )
+    def after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        day = _local_day(context, operations)
+        if not is_session(operations.exchange, day):
+            return dg.SkipReason(f"{day} is not a session of {operations.exchange}.")
+        return dg.RunRequest(run_key=day.isoformat(), partition_key=day.isoformat())
+
+    return after_close
+
+
+def weekly_schedule(operations: OperationsConfig) -> dg.ScheduleDefinition:
+    """Saturday morning, when the week's bars are complete."""
+    return dg.ScheduleDefinition(
+        name="weekly_health_check",
+        job=weekly_health,
+        cron_schedule="0 9 * * 6",
+        execution_timezone=operations.timezone,
+        default_status=STOPPED,
+        description="Fails where bars are old, the model is too old or its inputs have drifted.",
+    )
+
+
+def monthly_schedule(
+    job: AssetJob, operations: OperationsConfig
+) -> dg.ScheduleDefinition:
+    """The first Saturday or Sunday... of each month: its first day, before markets open.
+
+    Args:
+        job: ``refit``, or ``live_fold`` where steps run on other machines.
+    """
+    is_live_fold = job.name == "live_fold"
+
+    @dg.schedule(
+        name="monthly_refit",
+        job=job,
+        cron_schedule="0 3 1 * *",
+        execution_timezone=operations.timezone,
+        default_status=STOPPED,
+        description="Refit the live fold on the newest bars, then gate and promote.",
+    )
+    def first_of_month(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        month = _local_day(context, operations).strftime("%Y-%m")
+        return dg.RunRequest(run_key=month, partition_key=LIVE_FOLD if is_live_fold else None)
+
+    return first_of_month
+
+
+def _local_day(context: dg.ScheduleEvaluationContext, operations: OperationsConfig) -> date:
+    return context.scheduled_execution_time.astimezone(ZoneInfo(operations.timezone)).date()

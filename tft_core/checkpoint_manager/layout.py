@@ -1,0 +1,84 @@
+"""Where the registry's versions lie, and how a person may name one. Reads names only."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tft_core.checkpoint_manager.fields import MODEL_TYPE_PATTERN
+from tft_core.errors import CheckpointError
+
+VERSION_DIR = re.compile(r"v([1-9]\d{0,8})_(\d{8}T\d{6}Z)")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """``{root}/{model_type}/v{version}_{timestamp}/``."""
+
+    root: Path
+
+    def folder(self, model_type: str) -> Path:
+        if not MODEL_TYPE_PATTERN.fullmatch(model_type):
+            raise CheckpointError(
+                f"model_type must be lower-case letters, digits and _, found {model_type!r}"
+            )
+        return self.root / model_type
+
+    def model_types(self) -> list[str]:
+        if not self.root.is_dir():
+            return []
+        return sorted(
+            entry.name
+            for entry in self.root.iterdir()
+            if entry.is_dir() and MODEL_TYPE_PATTERN.fullmatch(entry.name)
+        )
+
+    def versions(self, model_type: str) -> list[tuple[int, Path]]:
+        """(version, directory) of everything named like a version, ascending."""
+        folder = self.folder(model_type)
+        if not folder.is_dir():
+            return []
+        found = [(VERSION_DIR.fullmatch(entry.name), entry) for entry in folder.iterdir()]
+        return sorted((int(match[1]), entry) for match, entry in found if match)
+
+    def directories(self, model_type: str | None = None) -> list[Path]:
+        kinds = [model_type] if model_type else self.model_types()
+        return [directory for kind in kinds for _, directory in self.versions(kind)]
+
+    def existing(self, directory: Path) -> Path:
+        """The directory, if there is anything by its name."""
+        if not os.path.lexists(directory):
+            raise CheckpointError(
+                f"a checkpoint must exist at {directory}, found {self.what_exists()} in "
+                f"{self.root}; `tft checkpoints list` shows them"
+            )
+        return directory
+
+    def resolve(self, target: str | os.PathLike[str] | int, model_type: str) -> Path:
+        """The directory meant by a path, a directory name, ``3`` or ``"v3"``."""
+        folder = self.folder(model_type)
+        text = str(target).removeprefix("v")
+        if text.isdecimal():
+            matches = [path for number, path in self.versions(model_type) if number == int(text)]
+            if len(matches) == 1:
+                return matches[0]
+            raise CheckpointError(
+                f"version must be one of {model_type!r}, found {target} "
+                f"{'more than once in' if matches else 'but only'} {self.what_exists()} in "
+                f"{self.root}; `tft checkpoints list` shows them"
+            )
+        given = Path(str(target))
+        path = given if len(given.parts) > 1 else folder / given
+        self.existing(path)
+        if path.resolve().parent != folder.resolve() or not VERSION_DIR.fullmatch(path.name):
+            raise CheckpointError(
+                f"only a version under {folder} can be promoted, found {path}; save it there first"
+            )
+        return folder / path.name
+
+    def what_exists(self) -> str:
+        """The newest versions in words, for messages."""
+        names = [f"{path.parent.name}/{path.name}" for path in self.directories()]
+        if not names:
+            return "no version"
+        return ", ".join(names[-5:]) + (f" and {len(names) - 5} older" if len(names) > 5 else "")

@@ -1,0 +1,185 @@
+"""Which version was in production on which session: an append-only, self-checking record.
+
+One ``promotions.json`` per model type. Every event names the version, the exact manifest that
+was promoted, from which session on it serves, why, and on what verdict. Events are only added,
+and their effective dates never go back, so that what served a past session can't be rewritten.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from tft_core.checkpoint_manager.atomic import (
+    StrictJsonError,
+    dump_json,
+    load_json,
+    replace_file,
+)
+from tft_core.checkpoint_manager.layout import VERSION_DIR
+from tft_core.errors import CheckpointError
+from tft_core.schema import content_hash
+
+PROMOTIONS = "promotions.json"
+_RECORD_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromotionEvent:
+    """One change of the production version."""
+
+    action: Literal["promote", "rollback"]
+    version: int
+    """The version in production from now on."""
+    directory: str
+    """Name of its directory."""
+    manifest_hash: str
+    """The manifest's own hash when it was promoted: exactly these files, none like them."""
+    effective: str
+    """ISO date of the first session it serves."""
+    recorded_at: str
+    reason: str
+    gate: dict[str, Any] | None
+    """The verdict relied on; ``None`` where a person overrode it or an older version returned."""
+    overridden: bool
+    """True where a person promoted it without a passed verdict."""
+
+    @property
+    def effective_date(self) -> date:
+        return date.fromisoformat(self.effective)
+
+
+def read_events(folder: Path) -> list[PromotionEvent]:
+    """All events of a model type, oldest first; [] before the first promotion.
+
+    Raises:
+        CheckpointError: The record is damaged. Nothing is in production then.
+    """
+    path = folder / PROMOTIONS
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise CheckpointError(f"{path} must be readable, found: {error}") from error
+    try:
+        table = load_json(data)
+        rows = table["events"]
+        intact = table["record_version"] == _RECORD_VERSION and table["sha256"] == content_hash(
+            rows
+        )
+        events = [PromotionEvent(**row) for row in rows]
+        _check_history(events)
+    except (StrictJsonError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} must be the promotion record, found it damaged ({error}); restore it from "
+            "a backup, or remove it and promote a version anew"
+        ) from error
+    if not intact:
+        raise CheckpointError(
+            f"{path} must match its own SHA-256, found it damaged; restore it from a backup, "
+            "or remove it and promote a version anew"
+        )
+    return events
+
+
+def _check_history(events: Sequence[PromotionEvent]) -> None:
+    in_production: list[int] = []
+    for event in events:
+        date.fromisoformat(event.effective)
+        if not VERSION_DIR.fullmatch(event.directory):
+            raise ValueError(f"directory {event.directory[:80]!r}")
+        if event.action == "promote":
+            in_production.append(event.version)
+        elif event.action == "rollback" and len(in_production) >= 2:
+            in_production.pop()
+        else:
+            raise ValueError(f"action {event.action!r} out of order")
+
+
+def write_events(folder: Path, events: Sequence[PromotionEvent]) -> None:
+    """Replace the record atomically; call it with the registry's lock held."""
+    rows = [asdict(event) for event in events]
+    table = {"record_version": _RECORD_VERSION, "events": rows, "sha256": content_hash(rows)}
+    replace_file(folder / PROMOTIONS, dump_json(table))
+
+
+def event_on(events: Sequence[PromotionEvent], session: date) -> PromotionEvent | None:
+    """The event that decides which version serves a session; ``None`` before the first."""
+    past = [event for event in events if event.effective_date <= session]
+    return past[-1] if past else None
+
+
+def promoted_stack(events: Sequence[PromotionEvent]) -> list[PromotionEvent]:
+    """Promotions not rolled back, oldest first; the last one is in production."""
+    stack: list[PromotionEvent] = []
+    for event in events:
+        if event.action == "promote":
+            stack.append(event)
+        else:
+            stack.pop()
+    return stack
+
+
+def rolled_back(events: Sequence[PromotionEvent]) -> dict[int, PromotionEvent]:
+    """Versions taken out of production and not promoted again since → the rollback."""
+    withdrawn: dict[int, PromotionEvent] = {}
+    stack: list[PromotionEvent] = []
+    for event in events:
+        if event.action == "promote":
+            stack.append(event)
+            withdrawn.pop(event.version, None)
+        else:
+            withdrawn[stack.pop().version] = event
+    return withdrawn
+
+
+def effective_date(
+    asked: date | None, trained_through: date, events: Sequence[PromotionEvent]
+) -> date:
+    """First session that a change made now applies to.
+
+    Args:
+        asked: The caller's wish; ``None`` is today (UTC), and never before the training data's
+            end or an earlier event's effective date.
+
+    Raises:
+        CheckpointError: The wish would put the model on sessions it has trained on, or rewrite
+            what served a past session.
+    """
+    last = events[-1].effective_date if events else date.min
+    if asked is None:
+        return max(datetime.now(UTC).date(), trained_through, last)
+    if asked < trained_through:
+        raise CheckpointError(
+            f"effective must not lie before {trained_through}, the newest session the weights "
+            f"have seen, found {asked}; a backfill uses the model of that session's fold"
+        )
+    if asked < last:
+        raise CheckpointError(
+            f"effective must not lie before {last}, when the version now in production took "
+            f"over, found {asked}; what served a past session is not rewritten"
+        )
+    return asked
+
+
+def passed_gate(
+    gate: Mapping[str, Any] | None, *, status: str, override: bool, name: str
+) -> dict[str, Any] | None:
+    """The verdict a promotion relies on.
+
+    Raises:
+        CheckpointError: There is none, or it is not passed, and nobody overrode it.
+    """
+    verdict = None if gate is None else dict(gate)
+    if verdict is not None and verdict.get("passed") is True and status != "refused":
+        return verdict
+    if override:
+        return verdict
+    found = "no verdict" if verdict is None else f"passed={verdict.get('passed')!r}"
+    found += ", status 'refused'" if status == "refused" else ""
+    raise CheckpointError(
+        f"{name} must have passed the promotion gate, found {found}; run production_checkpoint, "
+        "pass gate=, or promote it with override=True and a reason"
+    )

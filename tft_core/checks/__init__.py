@@ -1,0 +1,31 @@
+"""Coded findings, the checks that make them, and the promotion gate."""
+
+from tft_core.checks.findings import Finding, Severity, errors_among
+from tft_core.checks.gate import (
+    GateConfig,
+    GateRule,
+    GateVerdict,
+    gate_verdict,
+    sharpe_difference,
+)
+from tft_core.checks.rules import (
+    bars_are_sane,
+    features_are_covered,
+    selection_is_above_chance,
+    training_converged,
+)
+
+__all__ = [
+    "Finding",
+    "GateConfig",
+    "GateRule",
+    "GateVerdict",
+    "Severity",
+    "bars_are_sane",
+    "errors_among",
+    "features_are_covered",
+    "gate_verdict",
+    "selection_is_above_chance",
+    "sharpe_difference",
+    "training_converged",
+]

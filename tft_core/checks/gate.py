@@ -1,0 +1,291 @@
+"""The promotion gate: may this candidate go to production?
+
+Absolute rules on the candidate's own out-of-sample record, one relative rule against the
+model now in production, and the findings of all checks. What can't be computed fails: the
+gate never opens for lack of evidence.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from tft_core.checks.findings import Finding, errors_among
+from tft_core.errors import ConfigError, DataError
+from tft_core.metrics import max_drawdown, sharpe_ann, vol_ann
+from tft_core.schema import finite_or_none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateConfig:
+    """Section ``[gate]`` of ``tft.toml``; ``None`` switches a rule off."""
+
+    min_oos_days: int = 250
+    """Least number of out-of-sample days behind the decision."""
+    max_drawdown_limit: float | None = 0.25
+    """Largest drawdown of the out-of-sample record, as a fraction of capital."""
+    min_sharpe_net: float | None = 0.0
+    """Least annualised Sharpe ratio net of costs."""
+    max_vol_ann: float | None = None
+    """Largest annualised volatility, as a fraction of capital."""
+    not_worse_than_production: bool = True
+    """Refuse a candidate whose Sharpe ratio lies below production's beyond its error."""
+    confidence: float = 0.9
+    """Two-sided level of the interval of that difference."""
+    min_common_days: int = 60
+    """With fewer common days no comparison is possible, and the gate stays closed."""
+    n_bootstrap: int = 2_000
+    block_days: float | None = None
+    """Mean block of the stationary bootstrap; ``None`` chooses it from the data."""
+    seed: int = 20_240_328
+
+    def __post_init__(self) -> None:
+        for name, least in (("min_oos_days", 1), ("min_common_days", 20), ("n_bootstrap", 100)):
+            value = getattr(self, name)
+            if value < least:
+                raise ConfigError(f"gate.{name} must be at least {least}, found {value}")
+        for name in ("max_drawdown_limit", "max_vol_ann", "block_days"):
+            value = getattr(self, name)
+            if value is not None and not value > 0.0:
+                raise ConfigError(f"gate.{name} must be positive, found {value:g}")
+        if not 0.5 <= self.confidence < 1.0:
+            raise ConfigError(f"gate.confidence must lie in [0.5, 1), found {self.confidence:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class GateRule:
+    """One rule, what it found and what it demands."""
+
+    code: str
+    passed: bool
+    message: str
+    value: float = float("nan")
+    limit: float = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class GateVerdict:
+    """All rules with their figures; passed only if every one of them is."""
+
+    rules: tuple[GateRule, ...]
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.rules) and all(rule.passed for rule in self.rules)
+
+    @property
+    def reasons(self) -> tuple[GateRule, ...]:
+        """The rules that failed; empty if the gate is open."""
+        return tuple(rule for rule in self.rules if not rule.passed)
+
+    @property
+    def sentence(self) -> str:
+        if self.passed:
+            return f"The gate is open: all {len(self.rules)} rules hold."
+        return "The gate is closed: " + "; ".join(rule.message for rule in self.reasons) + "."
+
+    def table(self) -> pd.DataFrame:
+        """One row per rule: rule, passed, value, limit, message."""
+        return pd.DataFrame(
+            [(r.code, r.passed, r.value, r.limit, r.message) for r in self.rules],
+            columns=["rule", "passed", "value", "limit", "message"],
+        )
+
+    def finding(self) -> Finding | None:
+        """The closed gate as a finding, for reports and Dagster's check."""
+        if self.passed:
+            return None
+        return Finding(
+            "gate_passed.refused",
+            "warn",
+            self.sentence,
+            {"reasons": [rule.code for rule in self.reasons]},
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        rules = [
+            {
+                "code": r.code,
+                "passed": r.passed,
+                "message": r.message,
+                "value": finite_or_none(r.value),
+                "limit": finite_or_none(r.limit),
+            }
+            for r in self.rules
+        ]
+        return {
+            "passed": self.passed,
+            "sentence": self.sentence,
+            "reasons": [rule for rule in rules if not rule["passed"]],
+            "rules": rules,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "GateVerdict":
+        def number(value: float | None) -> float:
+            return float("nan") if value is None else float(value)
+
+        return cls(
+            tuple(
+                GateRule(
+                    r["code"], r["passed"], r["message"], number(r["value"]), number(r["limit"])
+                )
+                for r in data["rules"]
+            )
+        )
+
+
+def gate_verdict(
+    shipped: Float[np.ndarray, " time"],
+    production: Float[np.ndarray, " time"] | None,
+    findings: Sequence[Finding] = (),
+    config: GateConfig | None = None,
+) -> GateVerdict:
+    """Apply every rule of the gate.
+
+    Args:
+        shipped: Out-of-sample net daily returns of the candidate's record.
+        production: The same days' net returns of the model in production, NaN on days it has
+            no record of; ``None`` if nothing is in production.
+        findings: All findings about the candidate; an error among them closes the gate.
+
+    Raises:
+        DataError: The two records are not of the same days.
+    """
+    config = config or GateConfig()
+    if production is not None and len(production) != len(shipped):
+        raise DataError(
+            "the production record must cover the candidate's days, found "
+            f"{len(production)} and {len(shipped)} days; align them by date"
+        )
+    n_bad = int(np.sum(~np.isfinite(shipped)))
+    rules = [
+        GateRule(
+            "returns_are_finite",
+            n_bad == 0,
+            f"{n_bad} of {len(shipped)} out-of-sample days have no finite return",
+            n_bad,
+            0,
+        ),
+        GateRule(
+            "enough_days",
+            len(shipped) >= config.min_oos_days,
+            f"{len(shipped)} out-of-sample days, at least {config.min_oos_days} asked for",
+            len(shipped),
+            config.min_oos_days,
+        ),
+        *_absolute_rules(shipped, config),
+    ]
+    if config.not_worse_than_production:
+        rules.append(_relative_rule(shipped, production, config))
+    rules += [
+        GateRule(f"finding:{finding.code}", False, finding.message)
+        for finding in errors_among(findings)
+    ]
+    return GateVerdict(tuple(rules))
+
+
+def _absolute_rules(shipped: Float[np.ndarray, " time"], config: GateConfig) -> list[GateRule]:
+    sharpe, drawdown = sharpe_ann(shipped), max_drawdown(shipped)
+    vol = vol_ann(shipped)
+    rules = []
+    if config.min_sharpe_net is not None:
+        rules.append(
+            GateRule(
+                "sharpe_net",
+                sharpe >= config.min_sharpe_net,
+                f"net Sharpe ratio {sharpe:.2f}, at least {config.min_sharpe_net:.2f} asked for",
+                sharpe,
+                config.min_sharpe_net,
+            )
+        )
+    if config.max_drawdown_limit is not None:
+        rules.append(
+            GateRule(
+                "max_drawdown",
+                drawdown <= config.max_drawdown_limit,
+                f"largest drawdown {drawdown:.1%}, at most {config.max_drawdown_limit:.1%} allowed",
+                drawdown,
+                config.max_drawdown_limit,
+            )
+        )
+    if config.max_vol_ann is not None:
+        rules.append(
+            GateRule(
+                "vol_ann",
+                vol <= config.max_vol_ann,
+                f"volatility {vol:.1%} a year, at most {config.max_vol_ann:.1%} allowed",
+                vol,
+                config.max_vol_ann,
+            )
+        )
+    return rules
+
+
+def _relative_rule(
+    shipped: Float[np.ndarray, " time"],
+    production: Float[np.ndarray, " time"] | None,
+    config: GateConfig,
+) -> GateRule:
+    code = "not_worse_than_production"
+    if production is None:
+        return GateRule(code, True, "nothing is in production to compare with")
+    common = np.isfinite(shipped) & np.isfinite(production)
+    n_common = int(common.sum())
+    if n_common < config.min_common_days:
+        return GateRule(
+            code,
+            False,
+            f"{n_common} days in common with production's record, at least "
+            f"{config.min_common_days} needed to compare; promote by hand if that is right",
+            n_common,
+            config.min_common_days,
+        )
+    difference, low, high = sharpe_difference(shipped[common], production[common], config)
+    return GateRule(
+        code,
+        # an interval that could not be computed must not open the gate
+        bool(high >= 0.0),
+        f"Sharpe ratio against production {difference:+.2f} "
+        f"({config.confidence:.0%} interval {low:+.2f} to {high:+.2f})",
+        difference,
+        0.0,
+    )
+
+
+def sharpe_difference(
+    a: Float[np.ndarray, " time"], b: Float[np.ndarray, " time"], config: GateConfig
+) -> tuple[float, float, float]:
+    """Annualised Sharpe of ``a`` minus that of ``b`` with a paired bootstrap interval.
+
+    Days are drawn in blocks of random length, the same days for both, so that neither serial
+    dependence nor the correlation of the two records is lost. Equal records give (0, 0, 0).
+
+    Returns:
+        The difference and the bounds of its percentile interval.
+
+    Source:
+        Politis & Romano 1994 (stationary bootstrap); Politis & White 2004 (block length);
+        Ledoit & Wolf 2008 for the paired difference.
+    """
+    # arch brings statsmodels, two seconds of import that only the gate needs
+    from arch.bootstrap import StationaryBootstrap, optimal_block_length
+
+    if np.array_equal(a, b):
+        return 0.0, 0.0, 0.0
+    block = config.block_days
+    if block is None:
+        chosen = optimal_block_length(np.column_stack([a, b, a - b]))["stationary"].max()
+        block = float(np.clip(np.nan_to_num(chosen, nan=1.0), 1.0, len(a) / 3))
+    bootstrap = StationaryBootstrap(block, a, b, seed=np.random.default_rng(config.seed))
+    drawn = bootstrap.apply(_difference, config.n_bootstrap)[:, 0]
+    tail = (1.0 - config.confidence) / 2.0
+    low, high = np.quantile(drawn, [tail, 1.0 - tail])
+    return float(_difference(a, b)), float(low), float(high)
+
+
+def _difference(a: Float[np.ndarray, " time"], b: Float[np.ndarray, " time"]) -> float:
+    return sharpe_ann(a) - sharpe_ann(b)

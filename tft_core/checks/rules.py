@@ -1,0 +1,106 @@
+"""Pure checks: each looks at one result and returns coded findings, or none.
+
+No check raises for what it is there to find, and none decides what happens next: an
+``error`` blocks, a ``warn`` is shown.
+"""
+
+import numpy as np
+import pandas as pd
+
+from tft_core.checks.findings import Finding
+from tft_core.feature_selection.report import NOT_ABOVE_CHANCE, StabilityReport
+from tft_core.schema import finite_or_none
+
+
+def features_are_covered(
+    coverage: pd.Series, *, least: float = 0.3, least_share: float = 0.5
+) -> list[Finding]:
+    """Enough features have values on the rows.
+
+    Args:
+        coverage: Feature → share of rows with a value.
+        least: Coverage below which a feature counts as absent.
+        least_share: Share of features that must not be absent.
+    """
+    check = "features_are_covered"
+    if coverage.empty:
+        return [Finding(f"{check}.no_features", "error", "no features were built")]
+    absent = coverage.index[~(coverage >= least)].tolist()
+    if len(absent) == len(coverage):
+        return [
+            Finding(
+                f"{check}.none_covered",
+                "error",
+                f"none of {len(coverage)} features has values on {least:.0%} of the rows; "
+                "look at the input columns and the warm-up",
+                {"n_features": len(coverage)},
+            )
+        ]
+    if len(absent) > (1.0 - least_share) * len(coverage):
+        return [
+            Finding(
+                f"{check}.low",
+                "warn",
+                f"{len(absent)} of {len(coverage)} features have values on less than {least:.0%} "
+                f"of the rows, first {absent[0]}; they will be dropped by the pre-filter",
+                {"n_absent": len(absent), "n_features": len(coverage)},
+            )
+        ]
+    return []
+
+
+def training_converged(histories: pd.DataFrame) -> list[Finding]:
+    """Every member trained to finite losses and, at some epoch, a finite validation Sharpe.
+
+    Args:
+        histories: One row per member × epoch: ``member, epoch, phase, train_loss, val_sharpe``.
+            Epochs without validation (the refit) carry ``phase = "refit"``.
+    """
+    check = "training_converged"
+    if histories.empty:
+        return [Finding(f"{check}.no_epochs", "error", "no epoch was trained")]
+    found = []
+    for member, rows in histories.groupby("member", sort=True):
+        name = str(member)
+        bad = rows[~np.isfinite(rows["train_loss"].to_numpy(dtype=np.float64))]
+        if len(bad):
+            found.append(
+                Finding(
+                    f"{check}.loss_not_finite",
+                    "error",
+                    f"member {name}: the training loss stopped being a number in epoch "
+                    f"{bad['epoch'].iloc[0]}; lower training.lr",
+                    {"member": name, "epoch": int(bad["epoch"].iloc[0])},
+                )
+            )
+        validated = rows[rows["phase"] != "refit"]
+        if len(validated) and not np.isfinite(validated["val_sharpe"].to_numpy(np.float64)).any():
+            found.append(
+                Finding(
+                    f"{check}.validation_not_finite",
+                    "error",
+                    f"member {name}: no epoch has a finite validation Sharpe; its positions are "
+                    "constant, or the validation rows are too few",
+                    {"member": name, "n_epochs": len(validated)},
+                )
+            )
+    return found
+
+
+def selection_is_above_chance(report: StabilityReport) -> Finding | None:
+    """Weights of real features lie above those of shadows; too few folds is no finding."""
+    if report.verdict != NOT_ABOVE_CHANCE:
+        return None
+    why = "; ".join(reason.message for reason in report.reasons)
+    return Finding(
+        f"selection_is_above_chance.{report.verdict}",
+        "warn",
+        f"{report.sentence} ({why})",
+        {
+            "verdict": report.verdict,
+            "chance_p_value": finite_or_none(
+                report.statistics.get("chance_p_value", float("nan"))
+            ),
+            "reasons": [reason.code for reason in report.reasons],
+        },
+    )

@@ -1,0 +1,236 @@
+"""When an exchange trades: exchange_calendars, corrected by an override file.
+
+An exchange that nobody knows, and FX, follows the weekday calendar: Monday to Friday, a
+session closing at the end of its day in UTC. Which bars an asset has is the store's business.
+"""
+
+import os
+import tomllib
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import exchange_calendars
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+
+from tft_core.errors import ConfigError, DataError
+
+WEEKDAYS = "24/5"
+EVERY_DAY = "24/7"
+OVERRIDES_ENV = "TFT_CALENDAR_OVERRIDES"
+EARLIEST = pd.Timestamp("1970-01-01")
+HORIZON_YEARS = 2
+"""How far ahead calendars without a bound of their own are asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """Names and dates that the override files add to or take from the calendars."""
+
+    aliases: dict[str, str] = field(default_factory=dict)
+    added: dict[str, frozenset[date]] = field(default_factory=dict)
+    removed: dict[str, frozenset[date]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Calendar:
+    name: str
+    days: np.ndarray
+    """Sessions as sorted datetime64[D]; empty for the two calendars that are a rule."""
+    closes: dict[date, datetime]
+    first: date | None
+    last: date | None
+    zone: str
+
+
+def calendar_name(exchange: str | None) -> str:
+    """Name of the calendar an exchange follows; ``24/5`` where nobody knows the exchange."""
+    code = (exchange or "").strip()
+    named = _overrides().aliases.get(code, code)
+    if named in (WEEKDAYS, EVERY_DAY):
+        return named
+    if named and named in exchange_calendars.get_calendar_names(include_aliases=True):
+        return exchange_calendars.resolve_alias(named)
+    return WEEKDAYS
+
+
+def timezone(exchange: str | None) -> str | None:
+    """Time zone of an exchange's session dates; ``None`` where nobody knows the exchange."""
+    name = calendar_name(exchange)
+    return None if name in (WEEKDAYS, EVERY_DAY) else _calendar(name).zone
+
+
+def horizon(exchange: str | None) -> date | None:
+    """Last day that the calendar covers; ``None`` where it never ends."""
+    return _calendar(calendar_name(exchange)).last
+
+
+def check_horizon(exchange: str | None, day: date) -> None:
+    """Refuse a day that the exchange's calendar does not cover.
+
+    Raises:
+        DataError: The calendar begins after or ends before ``day``.
+    """
+    calendar = _calendar(calendar_name(exchange))
+    day = pd.Timestamp(day).date()
+    if calendar.last is not None and day > calendar.last:
+        raise DataError(
+            f"calendar {calendar.name} of {exchange} must cover {day}, found its end at "
+            f"{calendar.last}; update exchange_calendars or add sessions in ${OVERRIDES_ENV}"
+        )
+    if calendar.first is not None and day < calendar.first:
+        raise DataError(
+            f"calendar {calendar.name} of {exchange} must cover {day}, found its start at "
+            f"{calendar.first}; ask for later days"
+        )
+
+
+def sessions(exchange: str | None, start: date, end: date) -> pd.DatetimeIndex:
+    """Session dates from ``start`` to ``end``, both included, without time or zone.
+
+    Raises:
+        DataError: The span leaves what the calendar covers.
+    """
+    check_horizon(exchange, start)
+    check_horizon(exchange, end)
+    days = pd.date_range(pd.Timestamp(start), pd.Timestamp(end), freq="D", unit="us")
+    return days[session_mask(exchange, days)]
+
+
+def is_session(exchange: str | None, day: date) -> bool:
+    """Whether the exchange trades on a day.
+
+    Raises:
+        DataError: The calendar does not cover the day.
+    """
+    check_horizon(exchange, day)
+    return bool(session_mask(exchange, pd.DatetimeIndex([pd.Timestamp(day)]))[0])
+
+
+def session_mask(exchange: str | None, dates: pd.DatetimeIndex) -> Bool[np.ndarray, " row"]:
+    """True on session dates; days that the calendar does not cover are judged by weekday."""
+    name = calendar_name(exchange)
+    days = dates.to_numpy("datetime64[D]")
+    if name == EVERY_DAY:
+        return np.ones(len(days), dtype=bool)
+    by_weekday = np.asarray(np.is_busday(days))
+    if name == WEEKDAYS:
+        return by_weekday
+    calendar = _calendar(name)
+    covered = (days >= np.datetime64(calendar.first)) & (days <= np.datetime64(calendar.last))
+    return np.where(covered, np.isin(days, calendar.days), by_weekday)
+
+
+def last_closed_session(exchange: str | None, now: datetime) -> date:
+    """Date of the newest session whose close is not after ``now``.
+
+    Args:
+        exchange: The exchange; unknown ones close at the end of each weekday in UTC.
+        now: The instant; without a zone it is UTC.
+
+    Raises:
+        DataError: The calendar does not cover ``now``.
+    """
+    moment = now.replace(tzinfo=UTC) if now.tzinfo is None else now.astimezone(UTC)
+    name = calendar_name(exchange)
+    calendar = _calendar(name)
+    local = pd.Timestamp(moment).tz_convert(calendar.zone).date()
+    check_horizon(exchange, local)
+    for back in range(31):
+        day = local - timedelta(days=back)
+        if not session_mask(exchange, pd.DatetimeIndex([pd.Timestamp(day)]))[0]:
+            continue
+        if _close(calendar, day) <= moment:
+            return day
+    raise DataError(
+        f"calendar {calendar.name} must have a session in the 31 days up to {local}, found none; "
+        f"correct the removed dates in ${OVERRIDES_ENV}"
+    )
+
+
+def _close(calendar: _Calendar, day: date) -> datetime:
+    known = calendar.closes.get(day)
+    if known is not None:
+        return known
+    next_midnight = pd.Timestamp(datetime.combine(day + timedelta(days=1), time.min))
+    return next_midnight.tz_localize(calendar.zone).tz_convert(UTC).to_pydatetime()
+
+
+@lru_cache(maxsize=32)
+def _calendar(name: str) -> _Calendar:
+    if name in (WEEKDAYS, EVERY_DAY):
+        return _Calendar(name, np.array([], dtype="datetime64[D]"), {}, None, None, "UTC")
+    kind = type(exchange_calendars.get_calendar(name))
+    low, high = kind.bound_min(), kind.bound_max()
+    start = EARLIEST if low is None else max(low, EARLIEST)
+    wanted = pd.Timestamp(date(datetime.now(UTC).year + HORIZON_YEARS, 12, 31))
+    end = wanted if high is None else min(high, wanted)
+    known = exchange_calendars.get_calendar(name, start=start, end=end)
+    overrides = _overrides()
+    added = overrides.added.get(name, frozenset())
+    removed = overrides.removed.get(name, frozenset())
+    days = set(known.sessions.to_numpy("datetime64[D]").tolist())
+    days = (days | added) - removed
+    closes = {
+        session.date(): close.to_pydatetime()
+        for session, close in known.closes.items()
+        if isinstance(session, pd.Timestamp) and session.date() not in added
+    }
+    last = max([end.date(), *added])
+    return _Calendar(
+        name,
+        np.array(sorted(days), dtype="datetime64[D]"),
+        closes,
+        start.date(),
+        last,
+        str(known.tz),
+    )
+
+
+@lru_cache(maxsize=1)
+def _overrides() -> Overrides:
+    result = _read_overrides(Path(__file__).with_name("calendar_overrides.toml"), Overrides())
+    own = os.environ.get(OVERRIDES_ENV)
+    return _read_overrides(Path(own), result) if own else result
+
+
+def _read_overrides(path: Path, base: Overrides) -> Overrides:
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(
+            f"calendar overrides {path} must be a TOML file, found: {error}; "
+            f"correct it or ${OVERRIDES_ENV}"
+        ) from error
+    unknown = sorted(set(raw) - {"aliases", "calendars"})
+    if unknown:
+        raise ConfigError(
+            f"calendar overrides {path} must hold only aliases and calendars, "
+            f"found {unknown[0]!r}; remove it or correct the name"
+        )
+    aliases = {**base.aliases, **raw.get("aliases", {})}
+    added, removed = dict(base.added), dict(base.removed)
+    for name, table in raw.get("calendars", {}).items():
+        unknown = sorted(set(table) - {"added", "removed"})
+        if unknown:
+            raise ConfigError(
+                f"calendar overrides {path} [calendars.{name}] must hold only added and removed, "
+                f"found {unknown[0]!r}; remove it or correct the name"
+            )
+        added[name] = added.get(name, frozenset()) | _dates(table.get("added", []), path)
+        removed[name] = removed.get(name, frozenset()) | _dates(table.get("removed", []), path)
+    return Overrides(aliases, added, removed)
+
+
+def _dates(values: list[Any], path: Path) -> frozenset[date]:
+    for value in values:
+        if not isinstance(value, date) or isinstance(value, datetime):
+            raise ConfigError(
+                f"calendar overrides {path} must list plain dates, found {value!r}; "
+                "write 2024-11-01 without quotes"
+            )
+    return frozenset(values)

@@ -1,0 +1,419 @@
+"""From a source to rows that may be stored: read, type, judge, tell duplicates, validate.
+
+Pure: nothing here touches the store. The order of the steps is the account of an ingestion,
+``rows in = accepted + quarantined + exact duplicates``.
+"""
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tft_core.data.calendar import timezone
+from tft_core.data.parsing import ParsedStamps, parse_numbers, parse_stamps, parse_symbols
+from tft_core.data.reading import (
+    BAR_ALIASES,
+    INSTRUMENT_ALIASES,
+    SERIES_ALIASES,
+    RawTable,
+    read_table,
+)
+from tft_core.data.report import FINDING_COLUMNS, IngestReport
+from tft_core.data.rules import (
+    CONFLICTING_DUPLICATE,
+    INTRADAY_ROW,
+    TypedBars,
+    apply_rules,
+    reason_of,
+)
+from tft_core.errors import DataError
+from tft_core.schema import BAR_COLUMNS
+
+NUMBER_COLUMNS = ("open", "high", "low", "close", "volume", "open_interest")
+SCALED_COLUMNS = ("volume", "open_interest")
+FACT_COLUMNS = ("asset_class", "exchange", "currency")
+TEXT_FACTS = (*FACT_COLUMNS, "description")
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedBars:
+    """What one source comes to: rows to keep, rows to quarantine, and the account."""
+
+    source: str
+    clean: pd.DataFrame
+    """``date, symbol, open … open_interest, available_at, flags``; one row per vintage."""
+    quarantined: pd.DataFrame
+    """``source, source_row, symbol, date, rule, reason, raw``."""
+    findings: pd.DataFrame
+    rows_in: int
+    exact_duplicates: int
+    instruments: pd.DataFrame | None
+    """Facts of the symbols that the bars themselves carried."""
+    notes: tuple[str, ...]
+    ignored_columns: tuple[str, ...]
+
+    def report(self, **counts: Any) -> IngestReport:
+        """The account, once the store has said what was new."""
+        dates = self.clean["date"]
+        return IngestReport(
+            source=self.source,
+            rows_in=self.rows_in,
+            accepted=len(self.clean),
+            flagged=int(self.clean["flags"].notna().sum()),
+            quarantined=len(self.quarantined),
+            exact_duplicates=self.exact_duplicates,
+            symbols=tuple(sorted(self.clean["symbol"].unique())),
+            first=dates.min().date() if len(dates) else None,
+            last=dates.max().date() if len(dates) else None,
+            findings=self.findings,
+            notes=self.notes,
+            ignored_columns=self.ignored_columns,
+            **counts,
+        )
+
+
+def prepare_bars(
+    source: pd.DataFrame | str | os.PathLike[str],
+    *,
+    instruments: pd.DataFrame | None = None,
+) -> PreparedBars:
+    """Read and judge a source of bars.
+
+    Args:
+        source: Long bars; DataFrame, Parquet or CSV.
+        instruments: Known facts indexed by symbol; ``exchange`` decides the calendar.
+
+    Raises:
+        DataError: The source cannot be understood as bars.
+    """
+    table = read_table(source, BAR_ALIASES, ("date", "symbol", "close"))
+    raw = table.frame
+    symbol = parse_symbols(raw["symbol"])
+    facts, fact_notes = _facts_of(raw, symbol)
+    exchange = _exchanges(instruments, facts)
+    stamps = parse_stamps(raw["date"], source=table.source)
+    wall, zone_notes = _session_wall(stamps, symbol, exchange)
+    numbers, unreadable, number_notes = _numbers(table)
+    available, bad_available, available_notes = _available(table, wall)
+    typed = TypedBars(
+        symbol=symbol,
+        date=wall.to_numpy("datetime64[D]"),
+        numbers=numbers,
+        unreadable=unreadable,
+        exchange=exchange,
+        latest=np.datetime64((datetime.now(UTC) + timedelta(days=1)).date()),
+        bad_available=bad_available,
+    )
+    found, rejected, flags = apply_rules(typed)
+    frame = pd.DataFrame(
+        {
+            "date": wall.normalize(),
+            "symbol": symbol,
+            **{name: numbers[name] for name in NUMBER_COLUMNS},
+            "available_at": available,
+            "flags": flags,
+        }
+    )
+    is_exact, conflicts = _duplicates(frame, rejected, wall)
+    found = pd.concat([found, conflicts], ignore_index=True)
+    hit = np.unique(conflicts["row"].to_numpy(dtype=np.int64))
+    found = found[~((found["outcome"] == "flagged") & found["row"].isin(hit))]
+    found = found[~(found["row"].isin(np.flatnonzero(is_exact)))]
+    rejected[hit] = True
+    clean = frame[~rejected & ~is_exact].reset_index(drop=True)
+    _validate(clean, table.source)
+    return PreparedBars(
+        source=table.source,
+        clean=clean,
+        quarantined=_quarantine(table, frame, found, rejected),
+        findings=_findings(found, frame),
+        rows_in=len(raw),
+        exact_duplicates=int(is_exact.sum()),
+        instruments=facts,
+        notes=(
+            *table.notes,
+            *stamps.notes,
+            *zone_notes,
+            *number_notes,
+            *available_notes,
+            *fact_notes,
+        ),
+        ignored_columns=table.ignored,
+    )
+
+
+def prepare_instruments(source: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFrame:
+    """Read facts about symbols: ``symbol`` and those other columns that the source has.
+
+    Raises:
+        DataError: No symbol column, a symbol twice, or a number out of its range.
+    """
+    if isinstance(source, pd.DataFrame) and source.index.name == "symbol":
+        source = source.reset_index()
+    table = read_table(source, INSTRUMENT_ALIASES, ("symbol",), what="instruments")
+    out = pd.DataFrame({"symbol": parse_symbols(table.frame["symbol"])})
+    if out["symbol"].isna().any():
+        row = int(np.flatnonzero(out["symbol"].isna())[0])
+        raise DataError(f"{table.source} must name every symbol, found none in row {row}")
+    if out["symbol"].duplicated().any():
+        twice = out.loc[out["symbol"].duplicated(), "symbol"].iloc[0]
+        raise DataError(f"{table.source} must describe each symbol once, found {twice} twice")
+    for name in (c for c in table.frame.columns if c != "symbol"):
+        column = table.frame[name]
+        if name in TEXT_FACTS:
+            out[name] = parse_symbols(column)
+            continue
+        parsed = parse_numbers(column, source=table.source, decimal_comma=table.decimal_comma)
+        bad = parsed.unreadable | (parsed.values < 0) | np.isinf(parsed.values)
+        if name == "publication_lag_days":
+            bad |= np.isfinite(parsed.values) & (parsed.values != np.floor(parsed.values))
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            raise DataError(
+                f"{table.source} column {name} must hold "
+                f"{'whole ' if name == 'publication_lag_days' else ''}numbers of at least 0, "
+                f"found {column.iloc[row]!r} for {out['symbol'].iloc[row]}"
+            )
+        out[name] = parsed.values
+    return out
+
+
+def prepare_series(source: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFrame:
+    """Read exogenous values: ``name, date, value, available_at``.
+
+    Raises:
+        DataError: A column is missing, or a row has no name, date, value or instant.
+    """
+    table = read_table(source, SERIES_ALIASES, ("name", "date", "value"), what="series values")
+    frame = table.frame
+    name = parse_symbols(frame["name"])
+    stamps = parse_stamps(frame["date"], source=table.source)
+    value = parse_numbers(
+        frame["value"], source=table.source, decimal_comma=table.decimal_comma
+    )
+    available, bad_available, _ = _available(table, stamps.wall)
+    day = stamps.wall.normalize()
+    if "available_at" not in frame:
+        available = day + pd.Timedelta("23:59:59")
+    faults = {
+        "name": pd.isna(name),
+        "date": day.isna(),
+        "value": ~np.isfinite(value.values),
+        "available_at": bad_available,
+    }
+    for column, bad in faults.items():
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            raise DataError(
+                f"{table.source} column {column} must be filled in every row, "
+                f"found {frame[column].iloc[row]!r} in row {row}; correct or remove the row"
+            )
+    out = pd.DataFrame({"name": name, "date": day, "value": value.values})
+    out["available_at"] = available
+    keys = ["name", "date", "available_at"]
+    out = out.drop_duplicates(ignore_index=True)
+    if out.duplicated(keys).any():
+        twice = out[out.duplicated(keys)].iloc[0]
+        raise DataError(
+            f"{table.source} must give one value per name, date and available_at, found two for "
+            f"{twice['name']} on {twice['date'].date()}; remove one"
+        )
+    return out
+
+
+def _exchanges(instruments: pd.DataFrame | None, facts: pd.DataFrame | None) -> dict[str, str]:
+    known: dict[str, str] = {}
+    if facts is not None and "exchange" in facts:
+        told = facts.dropna(subset=["exchange"])
+        known.update(zip(told["symbol"], told["exchange"], strict=True))
+    if instruments is not None and "exchange" in instruments:
+        told = instruments["exchange"].dropna()
+        known.update({str(s): str(e) for s, e in told.items() if e})
+    return known
+
+
+def _facts_of(raw: pd.DataFrame, symbol: np.ndarray) -> tuple[pd.DataFrame | None, list[str]]:
+    """Asset class and the like, where the bars carry them: the first value of each symbol."""
+    columns = [name for name in FACT_COLUMNS if name in raw]
+    if not columns:
+        return None, []
+    carried = pd.DataFrame({name: parse_symbols(raw[name]) for name in columns})
+    groups = carried.groupby(symbol, sort=True)
+    notes = []
+    for name in columns:
+        varied = groups[name].nunique()
+        for changing in varied.index[varied > 1]:
+            notes.append(f"{name} of {changing} has several values; the first one is used")
+    first = groups.first().rename_axis("symbol").reset_index()
+    return (first if len(first) else None), notes
+
+
+def _session_wall(
+    stamps: ParsedStamps, symbol: np.ndarray, exchange: dict[str, str]
+) -> tuple[pd.DatetimeIndex, list[str]]:
+    """Wall clock of each row where it trades: its date is the session date."""
+    zoned = ~stamps.utc.isna()
+    if not zoned.any():
+        return stamps.wall, []
+    utc = stamps.utc[zoned]
+    if (utc == utc.normalize()).all():
+        wall = stamps.wall.to_series(index=range(len(stamps.wall)))
+        wall[zoned] = utc
+        return pd.DatetimeIndex(wall), ["stamps at 00:00 UTC read as session dates"]
+    wall = stamps.wall.to_numpy("datetime64[us]").copy()
+    codes, names = pd.factorize(symbol)
+    zones = np.array([timezone(exchange.get(str(name))) for name in names], dtype=object)
+    notes = []
+    for zone in {z for z in zones if z is not None}:
+        mine = zoned & (codes >= 0) & (zones == zone)[codes]
+        local = stamps.utc[mine].tz_localize("UTC").tz_convert(zone).tz_localize(None)
+        wall[mine] = local.to_numpy("datetime64[us]")
+        notes.append(f"stamps with a zone read as session dates in {zone}")
+    if any(z is None for z in zones):
+        notes.append("stamps with a zone of symbols without a known exchange keep their own zone")
+    return pd.DatetimeIndex(wall), notes
+
+
+def _numbers(table: RawTable) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
+    rows = len(table.frame)
+    numbers: dict[str, np.ndarray] = {}
+    unreadable = np.zeros(rows, dtype=bool)
+    notes: list[str] = []
+    for name in NUMBER_COLUMNS:
+        if name not in table.frame:
+            numbers[name] = np.full(rows, np.nan)
+            continue
+        parsed = parse_numbers(
+            table.frame[name],
+            source=table.source,
+            decimal_comma=table.decimal_comma,
+            scaled=name in SCALED_COLUMNS,
+        )
+        numbers[name] = parsed.values
+        unreadable |= parsed.unreadable
+        notes += parsed.notes
+    if not np.isfinite(numbers["close"]).any():
+        example = next((str(v) for v in table.frame["close"].head(1000) if not pd.isna(v)), "null")
+        raise DataError(
+            f"{table.source} column 'close' must hold prices, found {example!r} "
+            f"and no number in {rows} rows; give prices as numbers"
+        )
+    return numbers, unreadable, notes
+
+
+def _available(
+    table: RawTable, wall: pd.DatetimeIndex
+) -> tuple[pd.DatetimeIndex, np.ndarray, list[str]]:
+    """Given instants of knowledge in UTC; a bare date means the end of that day."""
+    nothing = pd.DatetimeIndex(np.full(len(wall), np.datetime64("NaT", "us")))
+    if "available_at" not in table.frame:
+        return nothing, np.zeros(len(wall), dtype=bool), []
+    stamps = parse_stamps(table.frame["available_at"], source=table.source)
+    instants = stamps.wall.where(stamps.utc.isna(), stamps.utc)
+    if (instants == instants.normalize())[~instants.isna()].all():
+        instants = instants + pd.Timedelta("23:59:59")
+    late = float((instants.normalize() > wall.normalize()).mean())
+    notes = []
+    if late > 0:
+        notes.append(
+            f"{late:.0%} of the rows became known after their session day: "
+            "features of that session are built without them"
+        )
+    return instants.as_unit("us"), np.asarray(instants.isna()), notes
+
+
+def _duplicates(
+    frame: pd.DataFrame, rejected: np.ndarray, wall: pd.DatetimeIndex
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """Rows that repeat an earlier one exactly, and findings for those that contradict."""
+    is_exact = np.zeros(len(frame), dtype=bool)
+    conflicts = pd.DataFrame({"rule": [], "outcome": [], "row": np.array([], int), "value": []})
+    keys = ["symbol", "date", "available_at"]
+    sound = frame[~rejected]
+    suspects = sound[sound.duplicated(keys, keep=False)]
+    if suspects.empty:
+        return is_exact, conflicts
+    clock = (wall - wall.normalize()).to_numpy()[suspects.index]
+    same = suspects.drop(columns="flags").assign(clock=clock)
+    repeats = same.duplicated(keep="first").to_numpy()
+    is_exact[suspects.index[repeats]] = True
+    rest = same[~repeats]
+    at_odds = rest[rest.duplicated(keys, keep=False)]
+    if at_odds.empty:
+        return is_exact, conflicts
+    times = at_odds.groupby(keys, dropna=False)["clock"].transform("nunique")
+    return is_exact, pd.DataFrame(
+        {
+            "rule": np.where(times > 1, INTRADAY_ROW, CONFLICTING_DUPLICATE),
+            "outcome": "quarantined",
+            "row": at_odds.index.to_numpy(),
+            "value": at_odds["close"].to_numpy(),
+        }
+    )
+
+
+def _quarantine(
+    table: RawTable, frame: pd.DataFrame, found: pd.DataFrame, rejected: np.ndarray
+) -> pd.DataFrame:
+    first = found[found["outcome"] == "quarantined"].drop_duplicates("row").set_index("row")
+    rows = np.flatnonzero(rejected)
+    rules = first.loc[rows, "rule"].to_numpy()
+    lines = (
+        table.frame.iloc[rows].astype(str).to_json(orient="records", lines=True).splitlines()
+        if len(rows)
+        else []
+    )
+    return pd.DataFrame(
+        {
+            "source": table.source,
+            "source_row": rows,
+            "symbol": frame["symbol"].to_numpy()[rows],
+            "date": frame["date"].to_numpy()[rows],
+            "rule": rules,
+            "reason": [reason_of(rule) for rule in rules],
+            "raw": [line for line in lines if line],
+        }
+    )
+
+
+def _findings(found: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    rows = found["row"].to_numpy(dtype=np.int64)
+    told = found.assign(
+        symbol=frame["symbol"].to_numpy()[rows], date=frame["date"].to_numpy()[rows]
+    )
+    return told.sort_values(["row", "rule"], ignore_index=True)[list(FINDING_COLUMNS)]
+
+
+def _validate(clean: pd.DataFrame, source: str) -> None:
+    """Hold the accepted rows against the schema that every reader relies on."""
+    import pandera.errors
+    import pandera.pandas as pa
+
+    positive = pa.Check.gt(0)
+    finite = pa.Check(lambda column: np.isfinite(column), name="finite")
+    schema = pa.DataFrameSchema(
+        {
+            "date": pa.Column("datetime64[us]", pa.Check(lambda d: d == d.dt.normalize())),
+            "symbol": pa.Column(checks=pa.Check(lambda s: s != "", name="named")),
+            **{n: pa.Column(float, [positive, finite], nullable=n != "close")
+               for n in ("open", "high", "low", "close")},
+            **{n: pa.Column(float, [pa.Check.ge(0), finite], nullable=True)
+               for n in ("volume", "open_interest")},
+            "available_at": pa.Column("datetime64[us]", nullable=True),
+            "flags": pa.Column(nullable=True),
+        },
+        unique=["symbol", "date", "available_at"],
+        strict=True,
+    )
+    assert set(BAR_COLUMNS) <= set(schema.columns)
+    try:
+        schema.validate(clean, lazy=True)
+    except pandera.errors.SchemaErrors as error:
+        first = error.failure_cases.iloc[0]
+        raise DataError(
+            f"{source} must give rows that fit the bar schema, found {first['failure_case']!r} "
+            f"in {first['column']} against {first['check']}; report this as a fault of the rules"
+        ) from error

@@ -1,0 +1,247 @@
+"""The rules a bar must pass: one table of codes, outcomes, reasons and tests.
+
+A rule sees typed rows and says which of them it hits. ``quarantined`` rows never reach the
+bars; ``flagged`` ones do, with the code beside them. Nothing is repaired.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from tft_core.data.calendar import WEEKDAYS, calendar_name, session_mask
+from tft_core.schema import PRICE_COLUMNS
+
+Outcome = Literal["quarantined", "flagged"]
+EARLIEST_SESSION = np.datetime64("1900-01-01")
+PRICE_TOLERANCE = 1e-6
+"""Relative slack of comparisons between prices: adjusted and float32 prices carry rounding."""
+
+CONFLICTING_DUPLICATE = "conflicting_duplicate"
+INTRADAY_ROW = "intraday_row"
+DUPLICATE_REASONS = {
+    CONFLICTING_DUPLICATE: "several rows of this symbol and date say different things",
+    INTRADAY_ROW: "several rows of this symbol and date differ in time of day; give daily bars",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TypedBars:
+    """Rows with read values, before any judgement. Arrays are aligned by row."""
+
+    symbol: np.ndarray
+    """Texts, ``None`` where missing."""
+    date: np.ndarray
+    """Session dates as datetime64[D], NaT where the value is no date."""
+    numbers: dict[str, Float[np.ndarray, " row"]]
+    """``open … open_interest``; NaN where missing or unreadable."""
+    unreadable: Bool[np.ndarray, " row"]
+    """True where some number of the row could not be read."""
+    exchange: dict[str, str]
+    """Exchange of each symbol that has one."""
+    latest: np.datetime64
+    """Last day that can have a session already."""
+    bad_available: Bool[np.ndarray, " row"]
+    """True where the source has ``available_at`` and this row's can't be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One thing that can be wrong with a bar."""
+
+    code: str
+    outcome: Outcome
+    reason: str
+    test: Callable[[TypedBars], Bool[np.ndarray, " row"]]
+    column: str = "close"
+    """Number that the finding shows as its value."""
+
+
+def _outside(bars: TypedBars, name: str) -> Bool[np.ndarray, " row"]:
+    value, low, high = (bars.numbers[c] for c in (name, "low", "high"))
+    slack = PRICE_TOLERANCE * np.abs(value)
+    return (value < low - slack) | (value > high + slack)
+
+
+def _high_below_low(bars: TypedBars) -> Bool[np.ndarray, " row"]:
+    high, low = bars.numbers["high"], bars.numbers["low"]
+    return high < low - PRICE_TOLERANCE * np.abs(low)
+
+
+def _any_price(
+    bars: TypedBars, hit: Callable[[np.ndarray], np.ndarray]
+) -> Bool[np.ndarray, " row"]:
+    return np.logical_or.reduce([hit(bars.numbers[name]) for name in PRICE_COLUMNS])
+
+
+def _off_calendar(bars: TypedBars, *, weekend: bool) -> Bool[np.ndarray, " row"]:
+    """Rows of known exchanges on days without a session: weekends, or else holidays."""
+    hit = np.zeros(len(bars.date), dtype=bool)
+    is_day = ~np.isnat(bars.date)
+    is_weekend = np.zeros(len(bars.date), dtype=bool)
+    is_weekend[is_day] = ~np.is_busday(bars.date[is_day])
+    relevant = is_day & (is_weekend if weekend else ~is_weekend)
+    if not relevant.any():
+        return hit
+    rows = np.flatnonzero(relevant)
+    codes, names = pd.factorize(bars.symbol[rows])
+    exchanges = np.array([bars.exchange.get(str(name), "") for name in names], dtype=object)
+    for exchange in set(exchanges) - {""}:
+        mine = rows[(codes >= 0) & (exchanges == exchange)[codes]]
+        if len(mine) and (weekend or calendar_name(exchange) != WEEKDAYS):
+            hit[mine] = ~session_mask(exchange, pd.DatetimeIndex(bars.date[mine]))
+    return hit
+
+
+def _unknown_weekend(bars: TypedBars) -> Bool[np.ndarray, " row"]:
+    """Weekend rows of symbols whose exchange nobody told us."""
+    is_day = ~np.isnat(bars.date)
+    hit = np.zeros(len(bars.date), dtype=bool)
+    hit[is_day] = ~np.is_busday(bars.date[is_day])
+    rows = np.flatnonzero(hit)
+    hit[rows] = [not bars.exchange.get(str(symbol)) for symbol in bars.symbol[rows]]
+    return hit
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "missing_symbol",
+        "quarantined",
+        "the row has no symbol",
+        lambda b: pd.isna(b.symbol),
+    ),
+    Rule(
+        "bad_date",
+        "quarantined",
+        "the date is missing or can't be read as one",
+        lambda b: np.isnat(b.date),
+    ),
+    Rule(
+        "impossible_date",
+        "quarantined",
+        "the date lies before 1900 or in the future",
+        lambda b: (b.date < EARLIEST_SESSION) | (b.date > b.latest),
+    ),
+    Rule(
+        "bad_available_at",
+        "quarantined",
+        "available_at is missing or can't be read as an instant",
+        lambda b: b.bad_available,
+    ),
+    Rule(
+        "not_a_number",
+        "quarantined",
+        "a price, volume or open interest can't be read as a number",
+        lambda b: b.unreadable,
+    ),
+    Rule(
+        "missing_close",
+        "quarantined",
+        "there is no close",
+        lambda b: np.isnan(b.numbers["close"]) & ~b.unreadable,
+    ),
+    Rule(
+        "infinite_value",
+        "quarantined",
+        "a price, volume or open interest is infinite",
+        lambda b: np.logical_or.reduce([np.isinf(v) for v in b.numbers.values()]),
+    ),
+    Rule(
+        "nonpositive_price",
+        "quarantined",
+        "a price is zero or negative, so returns are undefined",
+        lambda b: _any_price(b, lambda price: price <= 0),
+    ),
+    Rule(
+        "high_below_low",
+        "quarantined",
+        "the high is below the low",
+        _high_below_low,
+        column="high",
+    ),
+    Rule(
+        "negative_volume",
+        "quarantined",
+        "volume or open interest is negative",
+        lambda b: (b.numbers["volume"] < 0) | (b.numbers["open_interest"] < 0),
+        column="volume",
+    ),
+    Rule(
+        "weekend_row",
+        "quarantined",
+        "the exchange's calendar has no session on this weekend day",
+        lambda b: _off_calendar(b, weekend=True),
+    ),
+    Rule(
+        "weekend_row_unknown_exchange",
+        "flagged",
+        "a weekend day, and the symbol's exchange is not known",
+        _unknown_weekend,
+    ),
+    Rule(
+        "holiday_row",
+        "flagged",
+        "the exchange's calendar has no session on this weekday",
+        lambda b: _off_calendar(b, weekend=False),
+    ),
+    Rule(
+        "close_outside_range",
+        "flagged",
+        "the close lies outside low and high",
+        lambda b: _outside(b, "close"),
+    ),
+    Rule(
+        "open_outside_range",
+        "flagged",
+        "the open lies outside low and high",
+        lambda b: _outside(b, "open"),
+        column="open",
+    ),
+)
+
+
+def apply_rules(
+    bars: TypedBars,
+) -> tuple[pd.DataFrame, Bool[np.ndarray, " row"], np.ndarray]:
+    """Run every rule over every row.
+
+    Returns:
+        Findings (``rule, outcome, row, value``), which rows are rejected, and the flags of each
+        row (codes joined by commas, ``None`` without). A rejected row has no flags.
+    """
+    count = len(bars.date)
+    rejected = np.zeros(count, dtype=bool)
+    flags = np.full(count, None, dtype=object)
+    found = []
+    with np.errstate(invalid="ignore"):
+        for rule in RULES:
+            hit = np.asarray(rule.test(bars), dtype=bool)
+            if rule.outcome == "quarantined":
+                rejected |= hit
+            else:
+                hit = hit & ~rejected
+                for row in np.flatnonzero(hit):
+                    flags[row] = rule.code if flags[row] is None else f"{flags[row]},{rule.code}"
+            if hit.any():
+                rows = np.flatnonzero(hit)
+                found.append(
+                    pd.DataFrame(
+                        {
+                            "rule": rule.code,
+                            "outcome": rule.outcome,
+                            "row": rows,
+                            "value": bars.numbers[rule.column][rows],
+                        }
+                    )
+                )
+    empty = pd.DataFrame({"rule": [], "outcome": [], "row": np.array([], int), "value": []})
+    return (pd.concat(found, ignore_index=True) if found else empty), rejected, flags
+
+
+def reason_of(code: str) -> str:
+    """What a rule's code means, in words."""
+    reasons = {rule.code: rule.reason for rule in RULES} | DUPLICATE_REASONS
+    return reasons[code]

@@ -1,0 +1,377 @@
+"""Builds every registered feature for a panel of markets.
+
+Own-session groups run over chunks of assets in two threads, market groups once over the
+dated universe. The builder packs, calls, masks short histories and scatters back; what a
+feature is stands in ``groups/``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import date, datetime, time, timedelta
+
+import numpy as np
+import pandas as pd
+
+from tft_core.data.panel import FIELDS, MarketPanel
+from tft_core.data.store import MarketDataStore
+from tft_core.data.universe import Universe, UniverseConfig
+from tft_core.errors import FeatureError, UnknownSymbolError
+from tft_core.features.exogenous import ExogenousSeries
+from tft_core.features.market import MarketGrid
+from tft_core.features.panel import FeaturePanel
+from tft_core.features.registry import FeatureConfig, FeatureGroup, FeatureRegistry, check_result
+from tft_core.features.sessions import OwnSessions, SessionIndex
+from tft_core.schema import content_hash
+
+N_THREADS = 2
+_CHUNK_CELLS = 64_000
+"""Sessions × assets of one chunk: a float64 array of it fits in a core's cache."""
+
+_MARKET_SLACK = 1.15
+"""Own sessions that may be needed to see one market session (holidays of the others)."""
+
+_SERIES_WARMUP = timedelta(days=150)
+
+
+class MegaFeatureBuilder:
+    """The 292 mega features (and the user's own), from a store or from arrays."""
+
+    def __init__(
+        self, config: FeatureConfig | None = None, universe: UniverseConfig | None = None
+    ) -> None:
+        self.config = config or FeatureConfig()
+        self.universe = universe or UniverseConfig()
+        self.registry = FeatureRegistry.from_config(self.config)
+
+    # -- the catalogue ------------------------------------------------------------------
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return self.registry.names
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Group name → its feature names."""
+        return {g.name: tuple(f.name for f in g.features) for g in self.registry.groups}
+
+    def catalogue(self) -> pd.DataFrame:
+        """One row per feature: name, group, inputs, lookback, unit, description, source."""
+        return self.registry.catalogue()
+
+    def catalogue_hash(self) -> str:
+        """Content hash of every declaration and of the exogenous slots."""
+        return content_hash([self.registry.catalogue_hash(), list(self.config.series)])
+
+    def required_lookback(self) -> int:
+        """Sessions, the last one included, that make its features equal the full build's."""
+        market = self.registry.lookback("market")
+        return max(self.registry.lookback("own_sessions"), int(np.ceil(_MARKET_SLACK * market)))
+
+    # -- from a store -------------------------------------------------------------------
+
+    def build(
+        self,
+        store: MarketDataStore,
+        symbols: Sequence[str] | None = None,
+        start: date | None = None,
+        end: date | None = None,
+        as_of: date | datetime | None = None,
+    ) -> FeaturePanel:
+        """Features of the sessions in [start, end], each row from what was known then.
+
+        Args:
+            store: The market store; enough history before ``start`` is read from it.
+            symbols: Assets to give features for; default all. The cross-section is always
+                the configured universe.
+            start: First session; default the store's first.
+            end: Last session, inclusive; default the store's last.
+            as_of: Nothing that became known after this counts.
+
+        Raises:
+            UnknownSymbolError: A symbol is not in the store.
+            FeatureError: The store holds no session in the span.
+
+        As of:
+            Row t: the vintages known at t (``store.vintage_blocks``).
+        """
+        held = store.symbols()
+        wanted = tuple(symbols) if symbols is not None else held
+        unknown = [symbol for symbol in wanted if symbol not in set(held)]
+        if unknown:
+            raise UnknownSymbolError(
+                f"symbols must be in the market store, found {', '.join(unknown[:5])}; "
+                "ingest their bars or correct the name"
+            )
+        universe = Universe.resolve(self.universe, held)
+        loaded = wanted
+        if self._has_market_groups:
+            loaded = (*wanted, *(s for s in universe.symbols if s not in set(wanted)))
+        dates = store.session_dates(wanted, start, end)
+        if len(dates) == 0:
+            raise FeatureError(
+                f"features must be asked for a span with sessions, found none between "
+                f"{start or 'the first bar'} and {end or 'the last bar'}"
+            )
+        panels = []
+        for block in store.vintage_blocks(dates[0].date(), dates[-1].date()):
+            panel = self._build_block(store, wanted, loaded, universe, block, as_of)
+            if len(panel.dates):
+                panels.append(panel)
+        if not panels:
+            raise FeatureError(
+                f"features must be asked for bars that were known as of {as_of}, found none"
+            )
+        return panels[0] if len(panels) == 1 else FeaturePanel.concat(panels)
+
+    def _build_block(
+        self,
+        store: MarketDataStore,
+        wanted: tuple[str, ...],
+        loaded: tuple[str, ...],
+        universe: Universe,
+        block: tuple[date, date, date | datetime | None],
+        as_of: date | datetime | None,
+    ) -> FeaturePanel:
+        first, last, known_at = block
+        known_at = _earlier(known_at, as_of)
+        lookback = self.required_lookback()
+        history = min(first, store.history_start(loaded, first, lookback))
+        market = store.panel(loaded, history, last, known_at)
+        deeper = _deeper_history(store, market, first, history, lookback)
+        if deeper < history:
+            market = store.panel(loaded, deeper, last, known_at)
+        first_row = int(np.searchsorted(market.dates.to_numpy(), np.datetime64(first)))
+        series = None
+        if self.config.series:
+            oldest = (market.dates[0] if len(market.dates) else pd.Timestamp(first)).date()
+            # a series' windows count weekdays, so its history must reach as far as the bars'
+            needed = min(oldest, first - timedelta(days=int(1.45 * lookback)))
+            series = store.series(
+                list(self.config.series), needed - _SERIES_WARMUP, last, known_at
+            )
+        tables = {
+            group.name: group.load(store, market.dates[0].date(), last, known_at)
+            for group in self.registry.groups
+            if group.load is not None and len(market.dates)
+        }
+        panel = self.build_panel(
+            market,
+            universe=universe,
+            series=series,
+            first_row=first_row,
+            symbols=wanted,
+            tables=tables,
+        )
+        return panel.traded_rows()
+
+    @property
+    def _has_market_groups(self) -> bool:
+        return any(group.axis == "market" for group in self.registry.groups)
+
+    # -- from arrays --------------------------------------------------------------------
+
+    def build_panel(
+        self,
+        market: MarketPanel,
+        *,
+        universe: Universe | None = None,
+        series: pd.DataFrame | None = None,
+        first_row: int = 0,
+        symbols: Sequence[str] | None = None,
+        tables: Mapping[str, pd.DataFrame] | None = None,
+    ) -> FeaturePanel:
+        """Features of the rows from ``first_row`` on; the rows before it are history.
+
+        Args:
+            market: Bars of the universe and of any other asset asked for.
+            universe: Cross-section; default every symbol of the panel, undated.
+            series: Exogenous observations ``name, date, value, available_at``.
+            first_row: Earlier rows are only read, as far back as features look.
+            symbols: Assets of the result; default all of the panel.
+            tables: User tables by group name.
+
+        As of:
+            Row t reads bars of rows ≤ t and series available by the end of that day.
+        """
+        universe = universe or Universe.resolve(self.universe, market.symbols)
+        wanted = tuple(symbols) if symbols is not None else market.symbols
+        position = {symbol: i for i, symbol in enumerate(market.symbols)}
+        absent = [symbol for symbol in wanted if symbol not in position]
+        if absent:
+            raise FeatureError(f"symbols must be in the market panel, found {absent[0]!r}")
+        if not 0 <= first_row <= len(market.dates):
+            raise FeatureError(
+                f"first_row must lie in [0, {len(market.dates)}], found {first_row}"
+            )
+        market, first_row = self._trim(market, universe, first_row)
+        assets = [position[symbol] for symbol in wanted]
+        has_session = market.has_session[first_row:, assets]
+        values = np.full(
+            (*has_session.shape, len(self.feature_names)), np.nan, dtype=np.float32
+        )
+        known = ExogenousSeries.from_frame(series, self.config.series)
+        tasks = self._own_tasks(market, first_row, assets, known, tables, values)
+        if self._has_market_groups:
+            # the longest task first, so that the other thread fills the time with chunks
+            tasks.insert(
+                0,
+                lambda: self._market_groups(
+                    market, universe, first_row, assets, tables, has_session, values
+                ),
+            )
+        _run(tasks)
+        return FeaturePanel(
+            values, market.dates[first_row:], wanted, self.feature_names, has_session
+        )
+
+    def _trim(
+        self, market: MarketPanel, universe: Universe, first_row: int
+    ) -> tuple[MarketPanel, int]:
+        """Drop rows older than any feature of the rows asked for can see."""
+        lookback = self.required_lookback()
+        has_session = market.has_session
+        oldest = first_row
+        for rows in (np.flatnonzero(column) for column in has_session.T):
+            out = int(np.searchsorted(rows, first_row))
+            if out < len(rows):
+                oldest = min(oldest, int(rows[max(out - lookback + 1, 0)]))
+        if self._has_market_groups and oldest > 0:
+            grid_rows = MarketGrid.session_rows(market, universe)
+            out = int(np.searchsorted(grid_rows, first_row))
+            if out < len(grid_rows):
+                reach = self.registry.lookback("market")
+                oldest = min(oldest, int(grid_rows[max(out - reach + 1, 0)]))
+        if oldest == 0:
+            return market, first_row
+        kept = {name: getattr(market, name)[oldest:] for name in FIELDS}
+        return replace(market, dates=market.dates[oldest:], **kept), first_row - oldest
+
+    def _own_tasks(
+        self,
+        market: MarketPanel,
+        first_row: int,
+        assets: Sequence[int],
+        series: ExogenousSeries,
+        tables: Mapping[str, pd.DataFrame] | None,
+        values: np.ndarray,
+    ) -> list[Callable[[], None]]:
+        index = SessionIndex.of(market.has_session, first_row)
+        per_chunk = max(1, _CHUNK_CELLS // max(index.width, 1))
+        places = list(enumerate(assets))
+        return [
+            lambda chunk=places[i : i + per_chunk]: self._own_groups(
+                market, index, first_row, chunk, series, tables, values
+            )
+            for i in range(0, len(places), per_chunk)
+        ]
+
+    def _own_groups(
+        self,
+        market: MarketPanel,
+        index: SessionIndex,
+        first_row: int,
+        chunk: Sequence[tuple[int, int]],
+        series: ExogenousSeries,
+        tables: Mapping[str, pd.DataFrame] | None,
+        values: np.ndarray,
+    ) -> None:
+        """Compute all own-session groups for some assets and write them in place."""
+        bars = OwnSessions.from_market(market, index, [a for _, a in chunk], series, tables)
+        first = index.first_out
+        for columns, group in self._placed("own_sessions"):
+            result = _compute(group, bars, [bars.shape])
+            stacked = np.stack(
+                [result[f.name][:, first:] for f in group.features], axis=-1
+            )  # asset, session, feature
+            lookback = np.array([f.lookback for f in group.features])
+            for i, (place, asset) in enumerate(chunk):
+                rows = index.rows[asset]
+                n_before = first - index.start[asset]
+                block = stacked[i, : len(rows) - n_before]
+                history = n_before + 1 + np.arange(len(block))
+                block[~np.isfinite(block) | (history[:, None] < lookback)] = np.nan
+                values[rows[n_before:] - first_row, place, columns] = block
+
+    def _market_groups(
+        self,
+        market: MarketPanel,
+        universe: Universe,
+        first_row: int,
+        assets: Sequence[int],
+        tables: Mapping[str, pd.DataFrame] | None,
+        has_session: np.ndarray,
+        values: np.ndarray,
+    ) -> None:
+        """Compute all market groups and write them where the assets have sessions."""
+        grid = MarketGrid.from_market(market, universe, first_row, tables)
+        rows = grid.rows[grid.first_out :]
+        history = np.arange(grid.first_out, len(grid.rows)) + 1
+        is_own = has_session[rows - first_row]
+        for columns, group in self._placed("market"):
+            result = _compute(group, grid, [grid.shape, grid.shape[:1]])
+            for column, feature in zip(
+                range(columns.start, columns.stop), group.features, strict=True
+            ):
+                wide = result[feature.name][grid.first_out :]
+                wide = wide[:, assets] if wide.ndim == 2 else wide[:, None]
+                valid = np.isfinite(wide) & is_own & (history >= feature.lookback)[:, None]
+                values[rows - first_row, :, column] = np.where(valid, wide, np.nan)
+
+    def _placed(self, axis: str) -> list[tuple[slice, FeatureGroup]]:
+        """Groups of one axis with their columns in the result."""
+        placed, first = [], 0
+        for group in self.registry.groups:
+            columns = slice(first, first + len(group.features))
+            first = columns.stop
+            if group.axis == axis:
+                placed.append((columns, group))
+        return placed
+
+
+def _compute(
+    group: FeatureGroup, inputs: OwnSessions | MarketGrid, shapes: list[tuple[int, ...]]
+) -> Mapping[str, np.ndarray]:
+    # NaN is how missing data travels: only its creation is silent here, 0/0 is explicit
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        result = group.compute(inputs)
+    check_result(group, result, shapes)
+    return result
+
+
+def _run(tasks: Sequence[Callable[[], None]]) -> None:
+    if len(tasks) == 1:
+        tasks[0]()
+        return
+    with ThreadPoolExecutor(max_workers=N_THREADS) as pool:
+        for done in [pool.submit(task) for task in tasks]:
+            done.result()
+
+
+def _earlier(
+    left: date | datetime | None, right: date | datetime | None
+) -> date | datetime | None:
+    if left is None or right is None:
+        return right if left is None else left
+    return left if _instant(left) <= _instant(right) else right
+
+
+def _instant(moment: date | datetime) -> pd.Timestamp:
+    if not isinstance(moment, datetime):
+        moment = datetime.combine(moment, time.max)
+    stamp = pd.Timestamp(moment)
+    return stamp.tz_convert("UTC").tz_localize(None) if stamp.tzinfo is not None else stamp
+
+
+def _deeper_history(
+    store: MarketDataStore, market: MarketPanel, first: date, history: date, lookback: int
+) -> date:
+    """An earlier start, where an asset that resumes after a pause needs one."""
+    is_out = np.asarray(market.dates >= pd.Timestamp(first))
+    has_session = market.has_session
+    short = has_session[is_out].any(axis=0) & (has_session[~is_out].sum(axis=0) < lookback - 1)
+    start = history
+    for asset in np.flatnonzero(short):
+        resumed = market.dates[is_out & has_session[:, asset]][0].date()
+        start = min(start, store.history_start([market.symbols[asset]], resumed, lookback))
+    return start

@@ -1,0 +1,96 @@
+"""The market as a whole: what cross-section feature groups compute on.
+
+Only dates on which enough of the dated universe trades are market sessions; windows of
+market-wide features count those. No feature is defined here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from tft_core.data.panel import MarketPanel
+from tft_core.data.universe import Universe
+from tft_core.features.sessions import OwnSessions, SessionIndex
+
+
+@dataclass(eq=False)
+class MarketGrid:
+    """Own-session quantities of every asset, aligned on the market's sessions."""
+
+    own: OwnSessions
+    """Bars of all assets on their own sessions; compute there, then ``align``."""
+    index: SessionIndex
+    n_rows: int
+    rows: Int[np.ndarray, " session"]
+    """Row numbers of the market sessions."""
+    is_member: Bool[np.ndarray, "session asset"]
+    """True where the asset belongs to the universe on that date."""
+    size: Float[np.ndarray, " session"]
+    """Members of the universe on that date, present or not."""
+    min_present: float
+    first_out: int = 0
+    """First market session that is asked for; the ones before it are history."""
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+    @classmethod
+    def from_market(
+        cls,
+        market: MarketPanel,
+        universe: Universe,
+        first_row: int = 0,
+        tables: Mapping[str, pd.DataFrame] | None = None,
+    ) -> "MarketGrid":
+        """Find the market sessions of a panel that holds the universe (and maybe others)."""
+        is_member, size = _membership(market, universe)
+        rows = cls.session_rows(market, universe)
+        index = SessionIndex.of(market.has_session, first_row)
+        return cls(
+            own=OwnSessions.from_market(market, index, range(len(market.symbols)), tables=tables),
+            index=index,
+            n_rows=len(market.dates),
+            rows=rows,
+            is_member=is_member[rows],
+            size=size[rows],
+            min_present=universe.min_present,
+            first_out=int(np.searchsorted(rows, first_row)),
+            tables=tables or {},
+        )
+
+    @staticmethod
+    def session_rows(market: MarketPanel, universe: Universe) -> Int[np.ndarray, " session"]:
+        """Rows on which at least ``min_present`` of the universe trades."""
+        is_member, size = _membership(market, universe)
+        present = (is_member & market.has_session).sum(axis=1)
+        return np.flatnonzero((size > 0) & (present >= universe.min_present * size))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.is_member.shape  # type: ignore[return-value]
+
+    def align(self, packed: Float[np.ndarray, "asset session"]) -> np.ndarray:
+        """Own-session values of all assets on the market's sessions: (session, asset)."""
+        return self.index.unpack(packed, self.n_rows)[self.rows]
+
+    def members(self, packed: Float[np.ndarray, "asset session"]) -> np.ndarray:
+        """As ``align``, NaN outside the universe and on dates with too few values.
+
+        "Too few" is below ``min_present`` of the universe's size on that date.
+        """
+        values = np.where(self.is_member, self.align(packed), np.nan)
+        known = np.isfinite(values).sum(axis=1)
+        return np.where((known >= self.min_present * self.size)[:, None], values, np.nan)
+
+
+def _membership(
+    market: MarketPanel, universe: Universe
+) -> tuple[Bool[np.ndarray, "time asset"], Float[np.ndarray, " time"]]:
+    column = {symbol: i for i, symbol in enumerate(universe.symbols)}
+    active = universe.active(market.dates)
+    is_member = np.zeros(market.close.shape, dtype=bool)
+    for asset, symbol in enumerate(market.symbols):
+        if symbol in column:
+            is_member[:, asset] = active[:, column[symbol]]
+    return is_member, universe.size(market.dates)

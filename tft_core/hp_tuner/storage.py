@@ -1,0 +1,139 @@
+"""Opens the study database so that many workers can share it, and knows who they are.
+
+SQLite is created once under a lock, in WAL mode with a long busy timeout; on it, claims also
+take that lock, since SQLite has no row locks. Any other URL (Postgres) goes to SQLAlchemy as
+it is: row locks guard the claims there.
+"""
+
+import contextlib
+import os
+import socket
+import sqlite3
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from threading import Event, Thread
+from types import TracebackType
+from typing import Any
+
+import optuna
+from filelock import FileLock
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import RDBStorage
+from sqlalchemy.engine import make_url
+
+SQLITE_TIMEOUT_SECONDS = 60
+
+
+def open_storage(
+    url: str,
+    *,
+    heartbeat_seconds: int,
+    on_stale: Callable[[optuna.Study, optuna.trial.FrozenTrial], None] | None = None,
+) -> RDBStorage:
+    """Open the database, creating it where it is missing."""
+    file = sqlite_file(url)
+    arguments: dict[str, Any] = {"pool_pre_ping": True}
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        arguments = {"connect_args": {"timeout": SQLITE_TIMEOUT_SECONDS}}
+    with storage_lock(url), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        if file is not None:
+            with contextlib.closing(sqlite3.connect(file, timeout=SQLITE_TIMEOUT_SECONDS)) as db:
+                db.execute("PRAGMA journal_mode=WAL")
+        return RDBStorage(
+            url,
+            engine_kwargs=arguments,
+            heartbeat_interval=heartbeat_seconds,
+            grace_period=2 * heartbeat_seconds,
+            heartbeat_stale_trial_callback=on_stale,
+        )
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite URL; ``None`` for a server."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        return None
+    return Path(parsed.database)
+
+
+def storage_lock(url: str) -> AbstractContextManager[Any]:
+    """Lock shared by all processes that use one SQLite file; freed if its holder is killed."""
+    file = sqlite_file(url)
+    if file is None:
+        return contextlib.nullcontext()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(f"{file}.lock")
+
+
+def worker_identity() -> dict[str, Any]:
+    """Who runs a trial: enough to tell later, on the same host, whether it still lives."""
+    pid = os.getpid()
+    return {"host": _host(), "pid": pid, "started": _started(pid)}
+
+
+def is_known_dead(identity: dict[str, Any]) -> bool:
+    """True if the worker ran on this host and is gone; False if it lives or can't be seen.
+
+    Where there is no ``/proc``, a process id that was given to another process looks alive;
+    the heartbeat finds such a worker, later.
+    """
+    if identity["host"] != _host():
+        return False
+    try:
+        os.kill(identity["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # some other user's process
+        return identity["started"] is not None
+    return _started(identity["pid"]) != identity["started"]
+
+
+class Heartbeat:
+    """Tells the database that a trial's worker lives, for as long as the context is open."""
+
+    def __init__(self, storage: RDBStorage, trial_id: int) -> None:
+        self._storage, self._trial_id, self._stop = storage, trial_id, Event()
+        self._thread = Thread(target=self._beat, name="tuner-heartbeat", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        interval = self._storage.get_heartbeat_interval()
+        try:
+            while True:
+                self._storage.record_heartbeat(self._trial_id)
+                if self._stop.wait(interval):
+                    return
+        finally:
+            self._storage.remove_session()
+
+
+def _host() -> str:
+    """Host name and, where containers may share one, the process-id name space."""
+    name_space = Path("/proc/self/ns/pid")
+    inside = name_space.readlink().name if name_space.is_symlink() else ""
+    return f"{socket.gethostname()}/{inside}"
+
+
+def _started(pid: int) -> int | None:
+    """Start of a process in clock ticks since boot; ``None`` without ``/proc`` or for a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # no /proc here, or the process has just gone
+        return None
+    state, *fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
+    return None if state == "Z" else int(fields[18])

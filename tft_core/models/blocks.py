@@ -1,0 +1,134 @@
+"""Building blocks of X-Trend: FFN with side information, encoder, decoder, gated residual.
+
+Equation numbers are those of arXiv 2310.10500v2.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class FFN(nn.Module):
+    """FFN(h, s) = Linear₃ ∘ ELU(Linear₁(h) + Linear₂(Embedding(s))).
+
+    Source:
+        Eq. 12. Without side information Linear₂ is absent.
+    """
+
+    def __init__(
+        self,
+        d_in: int,
+        d_hidden: int,
+        d_out: int,
+        *,
+        d_side: int | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(d_in, d_hidden)
+        self.linear2 = None if d_side is None else nn.Linear(d_side, d_hidden, bias=False)
+        self.linear3 = nn.Linear(d_hidden, d_out)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, h: Tensor, side: Tensor | None = None) -> Tensor:
+        """``side`` is the embedded entity, broadcast against ``h``."""
+        a = self.linear1(h)
+        if self.linear2 is not None and side is not None:
+            a = a + self.linear2(side)
+        return self.linear3(self.dropout(F.elu(a)))
+
+
+class EntityLSTM(nn.Module):
+    """LSTM whose first state is made from the entity: (h₀, c₀) = (FFN₃∘Emb(s), FFN₄∘Emb(s))."""
+
+    def __init__(self, d_hidden: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.layers, self.d_hidden = layers, d_hidden
+        self.initial_h = FFN(d_hidden, d_hidden, layers * d_hidden)
+        self.initial_c = FFN(d_hidden, d_hidden, layers * d_hidden)
+        self.lstm = nn.LSTM(
+            d_hidden, d_hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0
+        )
+
+    def forward(
+        self, x: Float[Tensor, "batch step hidden"], entity: Float[Tensor, "batch hidden"]
+    ) -> Float[Tensor, "batch step hidden"]:
+        shape = (len(x), self.layers, self.d_hidden)
+        h0 = self.initial_h(entity).view(shape).transpose(0, 1).contiguous()
+        c0 = self.initial_c(entity).view(shape).transpose(0, 1).contiguous()
+        return self.lstm(x, (h0, c0))[0]
+
+
+class SequenceBlock(nn.Module):
+    """x' ↦ LN(FFN₂(a, s) + a) with a = LN(LSTM(x') + x'): the body of encoder and decoder.
+
+    Source:
+        Eq. 14, and the second half of eq. 19.
+    """
+
+    def __init__(self, d_hidden: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.lstm = EntityLSTM(d_hidden, layers, dropout)
+        self.ffn = FFN(d_hidden, d_hidden, d_hidden, d_side=d_hidden, dropout=dropout)
+        self.norm_lstm = nn.LayerNorm(d_hidden)
+        self.norm_ffn = nn.LayerNorm(d_hidden)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Float[Tensor, "batch step hidden"], entity: Float[Tensor, "batch hidden"]
+    ) -> Float[Tensor, "batch step hidden"]:
+        a = self.norm_lstm(self.dropout(self.lstm(x, entity)) + x)
+        return self.norm_ffn(self.ffn(a, entity[:, None]) + a)
+
+
+class Decoder(nn.Module):
+    """x' = LN∘FFN₁∘Concat(VSN(x), y), then the sequence block.
+
+    Without contexts there is no y: x' = LN∘FFN₁∘VSN(x).
+
+    Source:
+        Eq. 19.
+    """
+
+    def __init__(
+        self, d_hidden: int, layers: int, dropout: float, *, has_context: bool
+    ) -> None:
+        super().__init__()
+        d_in = 2 * d_hidden if has_context else d_hidden
+        self.merge = FFN(d_in, d_hidden, d_hidden, dropout=dropout)
+        self.norm_merge = nn.LayerNorm(d_hidden)
+        self.body = SequenceBlock(d_hidden, layers, dropout)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch step hidden"],
+        y: Float[Tensor, "batch step hidden"] | None,
+        entity: Float[Tensor, "batch hidden"],
+    ) -> Float[Tensor, "batch step hidden"]:
+        joined = x if y is None else torch.cat([x, y], dim=-1)
+        return self.body(self.norm_merge(self.merge(joined)), entity)
+
+
+class GRN(nn.Module):
+    """Gated residual network: LN(skip(x) + GLU(W₁ ELU(W₂ x + W₃ c))).
+
+    Source:
+        Lim et al. 2021, Temporal Fusion Transformers, eq. 2–4.
+    """
+
+    def __init__(
+        self, d_in: int, d_hidden: int, d_out: int, *, d_side: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(d_in, d_hidden)
+        self.side = nn.Linear(d_side, d_hidden, bias=False)
+        self.fc2 = nn.Linear(d_hidden, d_hidden)
+        self.gate = nn.Linear(d_hidden, 2 * d_out)
+        self.skip = nn.Linear(d_in, d_out) if d_in != d_out else nn.Identity()
+        self.norm = nn.LayerNorm(d_out)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, side: Tensor) -> Tensor:
+        inner = self.fc2(F.elu(self.fc1(x) + self.side(side)))
+        return self.norm(self.skip(x) + F.glu(self.gate(self.dropout(inner)), dim=-1))

@@ -1,0 +1,257 @@
+"""Variable selection networks: from a row of V features to one hidden vector.
+
+Three forms behind one interface; all are static-shape sums over variables in a folded form
+that never holds a [row, variable, hidden] tensor of width d.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from tft_core.models.blocks import FFN, GRN
+from tft_core.models.config import VsnForm
+
+VARIANCE_FLOOR = 1e-6
+MOMENTUM = 0.05
+
+
+class VariableSelection(nn.Module, ABC):
+    """Rows come in groups, one per asset of the minibatch: group g has the entity ``side[g]``."""
+
+    n_variables: int
+
+    @abstractmethod
+    def forward(
+        self,
+        x: Float[Tensor, "row variable"],
+        group: Int[Tensor, " row"],
+        side: Float[Tensor, "group hidden"],
+    ) -> Float[Tensor, "row hidden"]: ...
+
+    @abstractmethod
+    def weights(
+        self,
+        x: Float[Tensor, "row variable"],
+        group: Int[Tensor, " row"],
+        side: Float[Tensor, "group hidden"],
+    ) -> Float[Tensor, "row variable"]:
+        """Selection weights of each row; they sum to one over the variables."""
+
+    def penalty(self) -> Tensor | None:
+        """What the form adds to the loss, before λ; ``None`` for nothing."""
+        return None
+
+
+class IdentifiedSelection(VariableSelection):
+    """Static weights on normalised contributions, so that a weight is a share of the output.
+
+        h_j = ELU(a_j x_j + c_j),  μ_j = E[h_j],  C_j = Cov[h_j]  (batch; running in evaluation)
+        s_j = √(tr(W2_jᵀ C_j W2_j) + 1e-6),  f̂_j = W2_jᵀ(h_j − μ_j)/s_j
+        z   = (1/V) Σ_j relu(u_j)·m_j/(1−p)·f̂_j + b,  m_j ~ Bernoulli(1−p) per group
+
+    Running averages use momentum .05, and the plain average of the first 20 batches.
+
+    Source:
+        ``reference/vsn.md`` of the project's notes; masks per variable and asset of a
+        minibatch instead of per sequence, so that a row shared by windows is encoded once.
+    """
+
+    def __init__(self, n_variables: int, hidden: int, d_out: int, dropout: float) -> None:
+        super().__init__()
+        self.n_variables, self.dropout = n_variables, dropout
+        self.slope = nn.Parameter(torch.empty(n_variables, hidden).uniform_(-1.0, 1.0))
+        self.shift = nn.Parameter(torch.empty(n_variables, hidden).uniform_(-1.0, 1.0))
+        bound = hidden**-0.5
+        self.mix = nn.Parameter(torch.empty(n_variables, hidden, d_out).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(d_out))
+        self.u = nn.Parameter(torch.ones(n_variables))
+        self.running_mean: Tensor
+        self.running_cov: Tensor
+        self.n_batches: Tensor
+        self.register_buffer("running_mean", torch.zeros(n_variables, hidden))
+        self.register_buffer("running_cov", torch.zeros(n_variables, hidden, hidden))
+        self.register_buffer("n_batches", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x: Tensor, group: Tensor, side: Tensor) -> Tensor:
+        alive = self._alive()
+        slope, shift, mix, u = self.slope, self.shift, self.mix, self.u
+        xt = x.t()
+        if alive is not None:
+            slope, shift, mix, u = slope[alive], shift[alive], mix[alive], u[alive]
+            xt = xt[alive]
+        h = self._hidden(xt.contiguous(), slope, shift)  # [variable, unit, row]
+        if self.training:
+            mean = h.mean(dim=2)
+            cov = torch.bmm(h, h.transpose(1, 2)) / h.shape[2] - mean[:, :, None] * mean[:, None]
+            self._update(mean.detach(), cov.detach(), alive)
+        else:
+            mean = self.running_mean if alive is None else self.running_mean[alive]
+            cov = self.running_cov if alive is None else self.running_cov[alive]
+        scale = (((cov @ mix) * mix).sum((1, 2)) + VARIANCE_FLOOR).sqrt()
+        folded = mix * (F.relu(u) / (self.n_variables * scale))[:, None, None]
+        centre = (folded * mean[:, :, None]).sum(1)  # [variable, hidden]
+        weight = folded.flatten(0, 1)
+        if self.training and self.dropout > 0.0:
+            keep = 1.0 - self.dropout
+            drawn = torch.rand(len(side), self.n_variables, device=x.device) < keep
+            if alive is not None:
+                drawn = drawn[:, alive]
+            shown = (drawn.to(x.dtype) / keep).t().index_select(1, group)  # [variable, row]
+            out = (h * shown[:, None]).flatten(0, 1).t() @ weight - shown.t() @ centre
+        else:
+            out = h.flatten(0, 1).t() @ weight - centre.sum(0)
+        return out + self.bias
+
+    def weights(self, x: Tensor, group: Tensor, side: Tensor) -> Tensor:
+        return self.static_weights().expand(len(x), -1)
+
+    def static_weights(self) -> Float[Tensor, " variable"]:
+        """v_j = w_j/Σw; NaN when every weight has been driven to zero."""
+        w = F.relu(self.u.detach())
+        return w / w.sum()
+
+    def contribution(
+        self, x: Float[Tensor, " row"], variable: int
+    ) -> Float[Tensor, "row hidden"]:
+        """What one variable adds to the output in evaluation: (w_j/V)·f̂_j(x)."""
+        one = slice(variable, variable + 1)
+        mix, mean, cov = self.mix[one], self.running_mean[one], self.running_cov[one]
+        h = self._hidden(x[None], self.slope[one], self.shift[one])[0]
+        scale = (((cov @ mix) * mix).sum() + VARIANCE_FLOOR).sqrt()
+        gain = F.relu(self.u[variable]) / (self.n_variables * scale)
+        return gain * ((h - mean[0][:, None]).t() @ mix[0])
+
+    def penalty(self) -> Tensor:
+        """mean_j w_j."""
+        return F.relu(self.u).mean()
+
+    @torch.no_grad()
+    def clamp(self, floor: float) -> None:
+        """Keep u at or above a floor: relu(0) has no gradient and never comes back."""
+        self.u.clamp_(min=floor)
+
+    def _alive(self) -> Tensor | None:
+        """Variables whose weight isn't zero, when leaving out the rest pays.
+
+        A weight at zero has zero output and zero gradient for good, so this changes no result.
+        """
+        if self.u.device.type != "cpu":
+            return None
+        alive = torch.nonzero(self.u.detach() > 0.0).squeeze(1)
+        return alive if len(alive) < 0.9 * self.n_variables else None
+
+    @staticmethod
+    def _hidden(xt: Tensor, slope: Tensor, shift: Tensor) -> Tensor:
+        return F.elu(torch.addcmul(shift[:, :, None], slope[:, :, None], xt[:, None, :]))
+
+    @torch.no_grad()
+    def _update(self, mean: Tensor, cov: Tensor, alive: Tensor | None) -> None:
+        self.n_batches += 1
+        momentum = torch.clamp(1.0 / self.n_batches, min=MOMENTUM).to(mean.dtype)
+        for running, now in ((self.running_mean, mean), (self.running_cov, cov)):
+            if alive is None:
+                running.lerp_(now, momentum)
+            else:
+                running[alive] = running[alive].lerp(now, momentum)
+
+
+class PaperSelection(VariableSelection):
+    """w = Softmax(FFN(x, s)), VSN(x) = Σ_j w_j FFN_j(x_j), FFN_j: R → R^d without side input.
+
+    Folded: hidden units are scaled by w and meet one GEMM of [row, V·h] × [V·h, d].
+
+    Source:
+        X-Trend eq. 13; the fold is xtrend.md §4.3.
+    """
+
+    def __init__(
+        self, n_variables: int, hidden: int, d_out: int, d_side: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.n_variables = n_variables
+        self.weight_net = FFN(n_variables, d_out, n_variables, d_side=d_side, dropout=dropout)
+        self.slope = nn.Parameter(torch.empty(n_variables, hidden).uniform_(-1.0, 1.0))
+        self.shift = nn.Parameter(torch.empty(n_variables, hidden).uniform_(-1.0, 1.0))
+        bound = hidden**-0.5
+        self.mix = nn.Parameter(torch.empty(n_variables, hidden, d_out).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(n_variables, d_out))
+
+    def forward(self, x: Tensor, group: Tensor, side: Tensor) -> Tensor:
+        w = self.weights(x, group, side)
+        xt = x.t().contiguous()
+        h = F.elu(torch.addcmul(self.shift[:, :, None], self.slope[:, :, None], xt[:, None, :]))
+        scaled = (h * w.t()[:, None]).flatten(0, 1)
+        return scaled.t() @ self.mix.flatten(0, 1) + w @ self.bias
+
+    def weights(self, x: Tensor, group: Tensor, side: Tensor) -> Tensor:
+        return torch.softmax(self.weight_net(x, side.index_select(0, group)), dim=-1)
+
+
+class GrnSelection(VariableSelection):
+    """One GRN per variable, weights from a GRN over all embedded variables and the entity.
+
+    The V networks run as batched products, not as a loop.
+
+    Source:
+        Lim et al. 2021, Temporal Fusion Transformers, §4.2 (eq. 6–8).
+    """
+
+    def __init__(
+        self, n_variables: int, hidden: int, d_out: int, d_side: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.n_variables = n_variables
+
+        def uniform(*shape: int, fan_in: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(*shape).uniform_(-(fan_in**-0.5), fan_in**-0.5))
+
+        v, h, d = n_variables, hidden, d_out
+        self.embed_slope, self.embed_shift = uniform(v, 1, h, fan_in=1), uniform(v, 1, h, fan_in=1)
+        self.fc1, self.fc1_bias = uniform(v, h, h, fan_in=h), uniform(v, 1, h, fan_in=h)
+        self.fc2, self.fc2_bias = uniform(v, h, h, fan_in=h), uniform(v, 1, h, fan_in=h)
+        self.gate, self.gate_bias = uniform(v, h, 2 * d, fan_in=h), uniform(v, 1, 2 * d, fan_in=h)
+        self.skip, self.skip_bias = uniform(v, h, d, fan_in=h), uniform(v, 1, d, fan_in=h)
+        self.gain = nn.Parameter(torch.ones(v, 1, d))
+        self.offset = nn.Parameter(torch.zeros(v, 1, d))
+        self.weight_net = GRN(v * h, d, v, d_side=d_side, dropout=dropout)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, group: Tensor, side: Tensor) -> Tensor:
+        e = self._embed(x)
+        inner = F.elu(torch.baddbmm(self.fc1_bias, e, self.fc1))
+        inner = self.dropout(torch.baddbmm(self.fc2_bias, inner, self.fc2))
+        gated = F.glu(torch.baddbmm(self.gate_bias, inner, self.gate), dim=-1)
+        summed = torch.baddbmm(self.skip_bias, e, self.skip) + gated
+        xi = F.layer_norm(summed, summed.shape[-1:])
+        w = self._weights(e, group, side)
+        return torch.einsum("nv,vnd->nd", w, xi * self.gain + self.offset)
+
+    def weights(self, x: Tensor, group: Tensor, side: Tensor) -> Tensor:
+        return self._weights(self._embed(x), group, side)
+
+    def _embed(self, x: Tensor) -> Float[Tensor, "variable row unit"]:
+        return torch.addcmul(self.embed_shift, self.embed_slope, x.t()[:, :, None])
+
+    def _weights(self, e: Tensor, group: Tensor, side: Tensor) -> Tensor:
+        flat = e.transpose(0, 1).flatten(1)
+        return torch.softmax(self.weight_net(flat, side.index_select(0, group)), dim=-1)
+
+
+def make_selection(
+    form: VsnForm,
+    n_variables: int,
+    hidden: int,
+    d_hidden: int,
+    *,
+    dropout: float,
+    variable_dropout: float,
+) -> VariableSelection:
+    """The selection network of a form."""
+    if form == "identified":
+        return IdentifiedSelection(n_variables, hidden, d_hidden, variable_dropout)
+    if form == "paper":
+        return PaperSelection(n_variables, hidden, d_hidden, d_hidden, dropout)
+    return GrnSelection(n_variables, hidden, d_hidden, d_hidden, dropout)

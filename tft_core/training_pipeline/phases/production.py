@@ -1,0 +1,394 @@
+"""Phases ``production_fold`` and ``out_of_sample``: train what would ship, and walk it."""
+
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.isotonic import IsotonicRegression
+
+from tft_core.baselines import baseline_positions
+from tft_core.checkpoint_manager import CheckpointMetadata
+from tft_core.checks import Finding, training_converged
+from tft_core.data.universe import UniverseConfig
+from tft_core.features.builder import FeatureConfig
+from tft_core.folds import FoldConfig
+from tft_core.hp_tuner import SearchSpace, TunerConfig
+from tft_core.inference import TFTInferencePipeline
+from tft_core.models.config import XTrendConfig
+from tft_core.positions import CostConfig, PositionConfig, walk_positions
+from tft_core.reports.plots import equity_png, training_curves_png
+from tft_core.schema import MODEL_TYPE, content_hash, finite_or_none
+from tft_core.training.config import TrainingConfig
+from tft_core.training.walk_forward import EnsembleResult, train_ensemble
+from tft_core.training_pipeline.artifacts import Draft
+from tft_core.training_pipeline.graph import study_key
+from tft_core.training_pipeline.phases.selection import read_stability, shipped_features
+from tft_core.training_pipeline.phases.tuning import default_params, default_values
+from tft_core.training_pipeline.record import record_path, wide_net
+from tft_core.training_pipeline.rows import (
+    FoldData,
+    TrainingRows,
+    load_fold_data,
+    load_training_data,
+    training_rows,
+)
+from tft_core.training_pipeline.workspace import Progress, Workspace
+
+PATHS = ("default", "tuned")
+N_QUANTILES = 11
+
+
+def production_fold(
+    workspace: Workspace, key: str, draft: Draft, overrides: Mapping[str, Any], progress: Progress
+) -> None:
+    """Train default and tuned ensembles with full budgets; save both as candidates."""
+    settings = workspace.settings
+    features = shipped_features(workspace, key)
+    data = load_training_data(workspace, key, features)
+    fold = workspace.plan.fold(key)
+    part = training_rows(data, fold, settings.build(FoldConfig, "folds"), features)
+    study = workspace.artifacts.read(
+        "optuna_study", study_key(key, workspace.plan, workspace.retune_every)
+    ).json("study.json")
+    params = {"default": default_params(workspace), "tuned": study["best_params"]}
+    saved: dict[str, dict[str, str]] = {}
+    histories = []
+    for path in PATHS:
+        if path == "tuned" and params["tuned"] == params["default"]:
+            saved["tuned"] = saved["default"]
+            draft.summary["tuned_is_default"] = True
+            continue
+        progress(f"production_fold {key}: training the {path} configuration")
+        result, model, positions, training = _train(
+            workspace, part, params[path], overrides, progress
+        )
+        metadata = _metadata(
+            workspace, key, path, data, part, result, model, training, positions, study
+        )
+        directory = workspace.registry.save(
+            result.ensemble.state_dict(),
+            metadata,
+            feature_selector=_selector(workspace, key),
+            optuna_study={k: v for k, v in study.items() if k != "daily"},
+        )
+        saved[path] = {
+            "directory": str(directory.relative_to(workspace.registry.root)),
+            "content_hash": workspace.registry.content_hash_of(directory),
+        }
+        draft.findings.extend(_verify_candidate(workspace, directory, result, part))
+        histories.append(result.histories.assign(path=path))
+        draft.summary[f"sharpe_validation_{path}"] = finite_or_none(
+            float(np.mean(result.val_sharpe))
+        )
+        draft.summary[f"optimiser_steps_{path}"] = result.optimiser_steps
+        draft.summary[f"seconds_{path}"] = round(result.seconds, 1)
+        draft.summary[f"epochs_{path}"] = str(list(result.best_epochs))
+    history = pd.concat(histories, ignore_index=True)
+    draft.findings.extend(training_converged(history))
+    draft.write_json("candidates.json", saved)
+    draft.write_frame("histories.parquet", history)
+    draft.write_bytes(
+        "training_curves.png", training_curves_png(history[history["path"] == "default"])
+    )
+    draft.summary.update(
+        n_features=len(features),
+        n_train_rows=int(part.train.sum()),
+        n_assets=len(part.rows.symbols),
+        trained_through=str(data.dates[-1].date()),
+        study=study["study"],
+        **{f"checkpoint_{path}": saved[path]["directory"] for path in PATHS},
+    )
+
+
+def out_of_sample(
+    workspace: Workspace, key: str, draft: Draft, overrides: Mapping[str, Any], progress: Progress
+) -> None:
+    """Walk the fold's candidates and the baselines through its test window, net of costs."""
+    fold = workspace.plan.fold(key)
+    candidates = workspace.artifacts.read("production_fold", key).json("candidates.json")
+    data = load_fold_data(
+        workspace,
+        workspace.plan.upto(workspace.plan.next_key(key)),
+        start=fold.train_start,
+    )
+    window = np.flatnonzero(data.dates >= pd.Timestamp(fold.test_start))
+    universe = workspace.universe(data.panel.symbols)
+    records, configs, frames = {}, {}, []
+    for path in PATHS:
+        pipeline = TFTInferencePipeline.from_checkpoint(
+            workspace.registry.root / candidates[path]["directory"]
+        )
+        first, last = data.dates[window[0]].date(), data.dates[window[-1]].date()
+        walk = pipeline.walk(data.inputs(), first, last)
+        configs[path] = pipeline.positions_config
+        records[path] = record_path(data, universe, window, walk.positions, configs[path])
+        frames.append(_positions_frame(walk.dates, walk.symbols, path, walk.raw, walk.positions))
+    base = workspace.settings.build(PositionConfig, "positions")
+    for name, raw in baseline_positions(data.close).items():
+        # a rule's full position is 1; scaled to the model's largest so that the same
+        # smoothing and caps apply (the Sharpe ratio does not depend on it)
+        positions = walk_positions(raw[window] * base.max_position, base)
+        records[name] = record_path(data, universe, window, positions, base)
+        configs[name] = base
+        frames.append(
+            _positions_frame(data.dates[window], data.panel.symbols, name, raw[window], positions)
+        )
+    daily = pd.concat([record.frame(path) for path, record in records.items()], ignore_index=True)
+    draft.write_frame("daily.parquet", daily)
+    draft.write_frame("positions.parquet", pd.concat(frames, ignore_index=True))
+    draft.write_frame("by_asset.parquet", _by_asset(records, data))
+    draft.write_json(
+        "metrics.json", {path: record.figures() for path, record in records.items()}
+    )
+    table = pd.DataFrame({path: record.figures() for path, record in records.items()}).T
+    draft.write_frame("table_metrics.parquet", table.rename_axis("path").reset_index())
+    draft.write_bytes("equity.png", equity_png(wide_net(daily)))
+    for path, record in records.items():
+        draft.summary[f"sharpe_net_{path}"] = record.figures()["sharpe_net"]
+    draft.summary.update(
+        n_days=len(records["default"].dates),
+        sharpe_se=records["default"].figures()["sharpe_se"],
+        max_drawdown_default=records["default"].figures()["max_drawdown"],
+        turnover_ann_default=records["default"].figures()["turnover_ann"],
+        first=str(records["default"].dates[0].date()),
+        last=str(records["default"].dates[-1].date()),
+    )
+
+
+def _train(
+    workspace: Workspace,
+    part: TrainingRows,
+    params: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    progress: Progress,
+) -> tuple[EnsembleResult, XTrendConfig, PositionConfig, TrainingConfig]:
+    settings = workspace.settings
+    tuner = settings.build(TunerConfig, "tuning")
+    split = SearchSpace.from_table(tuner.space, default_values(workspace)).split(params)
+    model = settings.build(
+        XTrendConfig,
+        "model",
+        n_features=part.rows.n_features,
+        n_assets=len(part.rows.symbols),
+        **split.model,
+    )
+    training = settings.build(TrainingConfig, "training", **{**split.training, **overrides})
+    result = train_ensemble(
+        part.rows,
+        part.fit,
+        part.validation,
+        part.train,
+        model,
+        training,
+        seeds=tuple(training.seed + i for i in range(training.n_seeds)),
+        refit=True,
+        progress=progress,
+    )
+    return result, model, settings.build(PositionConfig, "positions", **split.positions), training
+
+
+def _metadata(
+    workspace: Workspace,
+    key: str,
+    path: str,
+    data: FoldData,
+    part: TrainingRows,
+    result: EnsembleResult,
+    model: XTrendConfig,
+    training: TrainingConfig,
+    positions: PositionConfig,
+    study: Mapping[str, Any],
+) -> CheckpointMetadata:
+    settings, fold = workspace.settings, workspace.plan.fold(key)
+    features = part.rows.feature_names
+    report = read_stability(workspace, key)
+    values = data.panel.select(features).values[part.split.train]
+    values = values[np.isfinite(data.close[part.split.train])]
+    upstream = {
+        f"{asset}/{k}": workspace.artifacts.read(asset, k).content_hash
+        for asset, k in workspace.upstream("production_fold", key)
+    }
+    return CheckpointMetadata(
+        model_type=MODEL_TYPE,
+        git_commit=git_commit(),
+        feature_names=features,
+        n_features=len(features),
+        n_assets=len(part.rows.symbols),
+        asset_names=part.rows.symbols,
+        config=model.to_dict(),
+        normalization=part.scaler.to_dict(),
+        training_info={
+            "training": asdict(training),
+            "best_epochs": list(result.best_epochs),
+            "val_sharpe": [finite_or_none(float(v)) for v in result.val_sharpe],
+            "optimiser_steps": result.optimiser_steps,
+            "first_session": str(data.dates[part.split.train[0]].date()),
+            "last_loss_session": str(data.dates[part.split.train[-1]].date()),
+            "n_rows": int(part.train.sum()),
+            "confidence_knots": confidence_knots(result, part),
+        },
+        feature_selection={
+            "verdict": report.verdict if report else "skipped",
+            "sentence": report.sentence if report else "feature selection was switched off",
+            "n_recommended": len(features),
+            "stability_scores": {
+                name: finite_or_none(score)
+                for name, score in (report.stability_scores if report else {}).items()
+                if name in features
+            },
+        },
+        optuna_best_params=study["best_params"] if path == "tuned" else None,
+        fold=key,
+        path=path,
+        trained_through=str(data.dates[-1].date()),
+        data_hash=content_hash(upstream),
+        catalogue_hash=workspace.builder().catalogue_hash(),
+        fold_spec={
+            "train_start": str(fold.train_start) if fold.train_start else None,
+            "test_start": str(fold.test_start) if fold.test_start else None,
+            "test_end": str(fold.test_end) if fold.test_end else None,
+            "purge_sessions": settings.build(FoldConfig, "folds").purge_sessions,
+        },
+        universe={
+            "config": _plain(settings.build(UniverseConfig, "universe")),
+            "features": _plain(settings.build(FeatureConfig, "features")),
+        },
+        cost_model=_plain(settings.build(CostConfig, "costs")),
+        position_config=asdict(positions),
+        context_bank={"mode": model.context_mode, "n_context": model.n_context},
+        feature_quantiles=feature_quantiles(values, features),
+        seeds=tuple(training.seed + i for i in range(training.n_seeds)),
+        threads=training.threads,
+        library_versions={n: version(n) for n in ("torch", "numpy", "pandas", "duckdb", "optuna")}
+        | {"python": platform.python_version()},
+        run_info={"seconds": round(result.seconds, 3)},
+    )
+
+
+def confidence_knots(result: EnsembleResult, part: TrainingRows) -> dict[str, list[float]]:
+    """Calibration of |z| to the probability that its sign is right.
+
+    Isotonic regression of the hit indicator on the ensemble's |z| over the validation rows,
+    predicted before the refit. Shrunk towards one half by a prior of 50 rows per knot.
+    """
+    z, y = result.validation_z, part.rows.label[part.validation]
+    traded = (z != 0) & (y != 0) & np.isfinite(y) & np.isfinite(z)
+    magnitude, hit = np.abs(z[traded]), (np.sign(z[traded]) == np.sign(y[traded])).astype(float)
+    if len(hit) < 20:
+        return {"abs_output": [0.0], "hit_rate": [0.5]}
+    edges = np.unique(np.quantile(magnitude, np.linspace(0, 1, 11)))
+    bins = np.clip(np.searchsorted(edges, magnitude, side="right") - 1, 0, max(len(edges) - 2, 0))
+    counts = np.bincount(bins)
+    filled = np.flatnonzero(counts)
+    centre = (np.bincount(bins, magnitude) / np.maximum(counts, 1))[filled]
+    rate = ((np.bincount(bins, hit) + 25.0) / (counts + 50.0))[filled]
+    fitted = IsotonicRegression(y_min=0.0, y_max=1.0).fit_transform(
+        centre, rate, sample_weight=counts[filled]
+    )
+    return {"abs_output": centre.tolist(), "hit_rate": np.asarray(fitted).tolist()}
+
+
+def feature_quantiles(
+    values: np.ndarray, names: tuple[str, ...]
+) -> dict[str, list[float | None]]:
+    """Deciles (with both ends) of each unscaled feature over the training rows."""
+    levels = np.linspace(0.0, 1.0, N_QUANTILES)
+    out: dict[str, list[float | None]] = {}
+    for column, name in zip(values.T, names, strict=True):
+        finite = column[np.isfinite(column)]
+        quantiles = np.quantile(finite, levels) if len(finite) else np.full(N_QUANTILES, np.nan)
+        out[name] = [finite_or_none(float(q)) for q in quantiles]
+    return out
+
+
+def git_commit() -> str | None:
+    """Commit of the code that runs, or ``None`` outside a git checkout."""
+    answer = subprocess.run(
+        ["git", "rev-parse", "HEAD"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+def _verify_candidate(
+    workspace: Workspace, directory: Path, result: EnsembleResult, part: TrainingRows
+) -> list[Finding]:
+    """Load what was saved and compare its outputs with those of the trained ensemble."""
+    problems = workspace.registry.verify(directory)
+    if not problems:
+        loaded = TFTInferencePipeline.from_checkpoint(directory)
+        rows = np.flatnonzero(part.validation)[-64:]
+        again = loaded.ensemble.predict(part.rows, rows).mean
+        trained = result.ensemble.predict(part.rows, rows).mean
+        if not np.array_equal(again, trained):
+            worst = float(np.max(np.abs(again - trained)))
+            problems = [f"outputs differ from those before saving by {worst:.2e}"]
+    return [
+        Finding(
+            code="checkpoint_verifies",
+            severity="error",
+            message=f"{directory.name}: {problem}",
+            values={},
+        )
+        for problem in problems
+    ]
+
+
+def _selector(workspace: Workspace, key: str) -> dict[str, Any]:
+    return workspace.artifacts.read("vsn_stability_report", key).json("report.json")
+
+
+def _positions_frame(
+    dates: pd.DatetimeIndex,
+    symbols: tuple[str, ...],
+    path: str,
+    raw: np.ndarray,
+    positions: np.ndarray,
+) -> pd.DataFrame:
+    time, asset = np.nonzero(np.isfinite(raw))
+    return pd.DataFrame(
+        {
+            "date": dates[time],
+            "symbol": np.asarray(symbols, dtype=object)[asset],
+            "path": path,
+            "raw": raw[time, asset],
+            "position": positions[time, asset],
+        }
+    )
+
+
+def _by_asset(records: Mapping[str, Any], data: FoldData) -> pd.DataFrame:
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "path": path,
+                    "symbol": data.panel.symbols,
+                    "net": record.by_asset.sum(axis=0),
+                }
+            )
+            for path, record in records.items()
+        ],
+        ignore_index=True,
+    )
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """A config dataclass as JSON values; dates become ISO text."""
+    import json
+
+    from tft_core.schema import canonical_json
+
+    return json.loads(canonical_json(asdict(config)))
+
+
+__all__ = ["PATHS", "confidence_knots", "git_commit", "out_of_sample", "production_fold"]

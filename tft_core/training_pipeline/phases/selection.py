@@ -1,0 +1,185 @@
+"""Phases ``prefiltered_features``, ``exploration_fold`` and ``vsn_stability_report``."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tft_core.checks import selection_is_above_chance, training_converged
+from tft_core.feature_selection import (
+    FeatureSelectionConfig,
+    PrefilterResult,
+    StabilityReport,
+    prefilter,
+    stability_report,
+)
+from tft_core.folds import FoldConfig, split_sessions
+from tft_core.models.config import XTrendConfig
+from tft_core.reports.html import stability_page
+from tft_core.reports.plots import training_curves_png, weights_png
+from tft_core.schema import finite_or_none
+from tft_core.training.config import TrainingConfig
+from tft_core.training.exploration import explore
+from tft_core.training_pipeline.artifacts import Draft
+from tft_core.training_pipeline.config import ExplorationConfig
+from tft_core.training_pipeline.rows import FoldData, load_training_data, training_rows
+from tft_core.training_pipeline.workspace import Progress, Workspace
+
+
+def prefiltered_features(
+    workspace: Workspace, key: str, draft: Draft, overrides: Mapping[str, Any], progress: Progress
+) -> None:
+    """Coverage and correlation filter on all training rows of the fold."""
+    data = load_training_data(workspace, key)
+    folds = workspace.settings.build(FoldConfig, "folds")
+    split = split_sessions(data.dates, workspace.plan.fold(key), folds)
+    result = prefilter_rows(
+        data, split.train, workspace.settings.build(FeatureSelectionConfig, "selection")
+    )
+    draft.write_json("prefilter.json", result.to_dict())
+    draft.write_frame("table_prefilter.parquet", result.table().reset_index())
+    counts = result.counts
+    draft.summary.update(
+        n_features=counts["features"],
+        n_kept=counts["kept"],
+        n_low_coverage=counts["low_coverage"],
+        n_constant=counts["constant"],
+        n_correlated=counts["correlated"],
+        n_rows=result.n_rows,
+    )
+
+
+def prefilter_rows(
+    data: FoldData, sessions: np.ndarray, config: FeatureSelectionConfig
+) -> PrefilterResult:
+    """Tier 1 on the asset sessions of some dates."""
+    return prefilter(data.values_of(sessions), data.panel.feature_names, config)
+
+
+def exploration_fold(
+    workspace: Workspace, key: str, draft: Draft, overrides: Mapping[str, Any], progress: Progress
+) -> None:
+    """Short training with shadow features; weights and importances of every seed."""
+    settings = workspace.settings
+    kept = read_prefilter(workspace, key).kept
+    exploration = settings.build(ExplorationConfig, "exploration", **overrides)
+    if "feature_selection" in workspace.skip:
+        draft.write_json("skipped.json", {"reason": "feature selection was switched off"})
+        draft.summary.update(skipped=True, n_features=len(kept))
+        return
+    selection = settings.build(FeatureSelectionConfig, "selection")
+    training = replace(
+        settings.build(TrainingConfig, "training"),
+        pretrain_epochs=exploration.pretrain_epochs,
+        finetune_epochs=exploration.finetune_epochs,
+    )
+    data = load_training_data(workspace, key, kept)
+    part = training_rows(
+        data, workspace.plan.fold(key), settings.build(FoldConfig, "folds"), kept
+    )
+    result = explore(
+        part.rows,
+        part.fit,
+        part.validation,
+        model_config(workspace, len(kept), len(part.rows.symbols)),
+        training,
+        seeds=tuple(exploration.seed + i for i in range(exploration.n_seeds)),
+        n_shadows=selection.n_shadows,
+        progress=progress,
+    )
+    records = result.records.assign(fold=key)
+    draft.write_frame("records.parquet", records)
+    draft.write_frame("histories.parquet", result.histories)
+    draft.findings.extend(training_converged(result.histories))
+    real = records[~records["is_shadow"]]
+    top = real.groupby("feature")["weight"].mean().sort_values(ascending=False)
+    draft.write_bytes("weights.png", weights_png(top.head(30)))
+    draft.write_bytes("training_curves.png", training_curves_png(result.histories))
+    draft.write_frame("table_top_features.parquet", top.head(30).reset_index())
+    draft.summary.update(
+        n_features=len(kept),
+        n_seeds=exploration.n_seeds,
+        seed=exploration.seed,
+        sharpe_validation=finite_or_none(float(np.mean(result.val_sharpe))),
+        optimiser_steps=result.optimiser_steps,
+        top_feature=str(top.index[0]),
+        top_lift=finite_or_none(float(top.iloc[0] * len(kept))),
+        seconds=round(result.seconds, 1),
+    )
+
+
+def vsn_stability_report(
+    workspace: Workspace, key: str, draft: Draft, overrides: Mapping[str, Any], progress: Progress
+) -> None:
+    """Aggregate the exploration of folds ≤ k into a verdict and the features to ship."""
+    pre = read_prefilter(workspace, key)
+    if "feature_selection" in workspace.skip:
+        draft.write_json("report.json", {"skipped": True, "recommended_features": list(pre.kept)})
+        draft.summary.update(
+            verdict="skipped", n_recommended=len(pre.kept), n_prefiltered=len(pre.kept)
+        )
+        return
+    records = pd.concat(
+        [
+            workspace.artifacts.read("exploration_fold", k).frame("records.parquet")
+            for k in workspace.plan.upto(key)
+        ],
+        ignore_index=True,
+    )
+    builder = workspace.builder()
+    groups = {name: group for group, names in builder.groups.items() for name in names}
+    report = stability_report(
+        records,
+        workspace.settings.build(FeatureSelectionConfig, "selection"),
+        groups,
+        pre.kept,
+        clusters=pre.clusters,
+    )
+    draft.write_json("report.json", report.to_dict())
+    draft.write_frame("table_features.parquet", report.table.reset_index())
+    draft.write_text("stability.html", stability_page(report, pre, title=f"Fold {key}"))
+    weights = report.vsn_weight_per_fold.mean(axis=1).sort_values(ascending=False)
+    draft.write_bytes("weights.png", weights_png(weights.head(30)))
+    finding = selection_is_above_chance(report)
+    if finding is not None:
+        draft.findings.append(finding)
+    draft.summary.update(
+        verdict=report.verdict,
+        sentence=report.sentence,
+        n_recommended=len(report.recommended_features),
+        n_stable_plan_rule=len(report.stable_features),
+        n_filled=len(report.filled_features),
+        n_prefiltered=len(pre.kept),
+        n_folds=report.n_folds,
+        n_seeds=report.n_seeds,
+    )
+
+
+def read_prefilter(workspace: Workspace, key: str) -> PrefilterResult:
+    artifact = workspace.artifacts.read("prefiltered_features", key)
+    return PrefilterResult.from_dict(artifact.json("prefilter.json"))
+
+
+def read_stability(workspace: Workspace, key: str) -> StabilityReport | None:
+    """The fold's report; ``None`` where feature selection was switched off."""
+    raw = workspace.artifacts.read("vsn_stability_report", key).json("report.json")
+    return None if raw.get("skipped") else StabilityReport.from_dict(raw)
+
+
+def shipped_features(workspace: Workspace, key: str) -> tuple[str, ...]:
+    """The features fold ``key`` trains on: its report's, in the builder's order."""
+    raw = workspace.artifacts.read("vsn_stability_report", key).json("report.json")
+    recommended = set(raw["recommended_features"])
+    return tuple(n for n in workspace.builder().feature_names if n in recommended)
+
+
+def model_config(
+    workspace: Workspace, n_features: int, n_assets: int, **overrides: Any
+) -> XTrendConfig:
+    """The configured network for this many features and assets."""
+    return workspace.settings.build(
+        XTrendConfig, "model", n_features=n_features, n_assets=n_assets, **overrides
+    )
+

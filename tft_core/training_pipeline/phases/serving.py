@@ -1,0 +1,200 @@
+"""Phases ``inference`` and ``strategy_signals``: one decision session, to positions and signals."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tft_core.checks import Finding
+from tft_core.data.store import MarketDataStore
+from tft_core.errors import InferenceError
+from tft_core.inference import OK, InferenceResult, ServingConfig, TFTInferencePipeline
+from tft_core.reports.plots import positions_png
+from tft_core.schema import MODEL_TYPE
+from tft_core.strategy.ledger import Ledger
+from tft_core.strategy_adapter import STRATEGY_ID, signals_from
+from tft_core.training_pipeline.artifacts import Draft
+from tft_core.training_pipeline.phases.checkpoint import shipped_path
+from tft_core.training_pipeline.workspace import Progress, Workspace
+
+
+def inference(
+    workspace: Workspace, key: str, draft: Draft, overrides: Mapping[str, Any], progress: Progress
+) -> None:
+    """Positions of one session, by the model that was promoted then, else by its fold's."""
+    session = date.fromisoformat(key)
+    directory, is_promoted = model_of_session(workspace, session)
+    pipeline = TFTInferencePipeline.from_checkpoint(
+        directory,
+        serving=workspace.settings.build(ServingConfig, "serving"),
+        home=workspace.settings.home,
+    )
+    with workspace.store() as store:
+        previous = _previous_held(workspace, store, pipeline, session, is_promoted)
+        result = pipeline.predict(session, store, previous=previous)
+    frame = result_frame(result)
+    draft.write_frame("table_positions.parquet", frame)
+    draft.write_json("result.json", _stable(result))
+    positions = pd.Series(result.positions, dtype=float).sort_values()
+    if len(positions):
+        draft.write_bytes("positions.png", positions_png(positions))
+    unavailable = {s: r for s, r in result.status.items() if r != OK}
+    stale = {s: r for s, r in unavailable.items() if not r.startswith("not_in_universe")}
+    if stale:
+        draft.findings.append(
+            Finding(
+                code="inputs_are_fresh",
+                severity="warn",
+                message="; ".join(f"{s}: {r}" for s, r in sorted(stale.items())),
+                values={"symbols": sorted(stale)},
+            )
+        )
+    draft.summary.update(
+        session=key,
+        checkpoint=directory.name,
+        is_promoted=is_promoted,
+        fold=result.metadata["fold"],
+        n_positions=len(result.positions),
+        n_unavailable=len(unavailable),
+        gross_exposure=float(positions.abs().sum()),
+        previous=result.metadata["previous"],
+        inference_time_ms=round(result.metadata["inference_time_ms"], 1),
+        why_no_trade=result.why_no_trade(),
+    )
+
+
+def strategy_signals(
+    workspace: Workspace, key: str, draft: Draft, overrides: Mapping[str, Any], progress: Progress
+) -> None:
+    """Signals of one session, published to the ledger once."""
+    session = date.fromisoformat(key)
+    artifact = workspace.artifacts.read("inference", key)
+    draft.made_from[artifact.name] = artifact.content_hash
+    result = InferenceResult(
+        **{**artifact.json("result.json"), "date": session},
+    )
+    is_record = session < date.fromisoformat(workspace.plan.keys[-2])
+    may_publish = bool(artifact.summary["is_promoted"]) or is_record
+    serving = workspace.settings.build(ServingConfig, "serving")
+    with Ledger(workspace.settings.ledger_path) as ledger:
+        previous = ledger.previous_positions(STRATEGY_ID, session)
+        signals = signals_from(
+            result,
+            previous,
+            strategy_id=STRATEGY_ID,
+            conviction_threshold=serving.conviction_threshold,
+            max_position=result.metadata["max_position"],
+        )
+        revision = None
+        if may_publish:
+            publication = ledger.publish(
+                STRATEGY_ID,
+                session,
+                signals,
+                result.metadata["held"],
+                cause="nightly" if artifact.summary["is_promoted"] else "walk-forward backfill",
+                checkpoint_hash=result.metadata["checkpoint_hash"],
+            )
+            revision = publication.revision
+            stored = ledger.signals(STRATEGY_ID, session)
+            if len(stored) != len(signals):
+                draft.findings.append(
+                    Finding(
+                        code="ledger_is_consistent",
+                        severity="error",
+                        message=f"ledger must hold {len(signals)} signals of {key}, found "
+                        f"{len(stored)}; look at {workspace.settings.ledger_path}",
+                        values={},
+                    )
+                )
+    frame = signals_frame(signals)
+    draft.write_frame("table_signals.parquet", frame)
+    draft.write_json(
+        "signals.json", {"signals": [asdict(s) for s in signals], "published": may_publish}
+    )
+    counts = frame["direction"].value_counts()
+    draft.summary.update(
+        session=key,
+        published=may_publish,
+        revision=revision,
+        n_signals=len(signals),
+        **{f"n_{d}": int(counts.get(d, 0)) for d in ("long", "short", "flat")},
+        note="" if may_publish else "not promoted: a preview, nothing was written to the ledger",
+    )
+
+
+def model_of_session(workspace: Workspace, session: date) -> tuple[Path, bool]:
+    """The checkpoint a session is predicted with, and whether it was in production then.
+
+    A model is in production from the newest session it has seen on, so no session is
+    predicted by a model that knows its label.
+    """
+    promoted = workspace.registry.production_on(session, MODEL_TYPE)
+    if promoted is not None:
+        return promoted, True
+    fold = workspace.plan.fold_of_session(session)
+    candidates = workspace.artifacts.read("production_fold", fold.key).json("candidates.json")
+    path = shipped_path(workspace, fold.key)
+    return workspace.registry.root / candidates[path]["directory"], False
+
+
+def result_frame(result: InferenceResult) -> pd.DataFrame:
+    """One row per symbol: position, confidence, raw output, status."""
+    symbols = sorted(result.status)
+    return pd.DataFrame(
+        {
+            "symbol": symbols,
+            "position": [result.positions.get(s) for s in symbols],
+            "confidence": [result.confidences.get(s) for s in symbols],
+            "raw_output": [result.raw_output.get(s) for s in symbols],
+            "status": [result.status[s] for s in symbols],
+        }
+    ).astype({"position": float, "confidence": float, "raw_output": float})
+
+
+def signals_frame(signals: list[Any]) -> pd.DataFrame:
+    columns = ["symbol", "direction", "conviction", "instrument_type", "ttl_bars"]
+    return pd.DataFrame([{c: getattr(s, c) for c in columns} for s in signals], columns=columns)
+
+
+def _previous_held(
+    workspace: Workspace,
+    store: MarketDataStore,
+    pipeline: TFTInferencePipeline,
+    session: date,
+    is_promoted: bool,
+) -> dict[str, float] | None:
+    """Positions held after the session before, from its own partition.
+
+    ``None`` (start flat, and say so) where that partition was not made, or where another
+    fold's model made it: a fold starts flat.
+    """
+    symbols = workspace.universe(store.symbols()).symbols
+    days = store.session_dates(symbols, None, session)
+    earlier = [d.date() for d in days[-2:] if d.date() < session]
+    if not earlier:
+        return None
+    artifact = workspace.artifacts.current("inference", earlier[-1].isoformat())
+    if artifact is None:
+        return None
+    same_fold = artifact.summary["fold"] == pipeline.metadata.fold
+    if not is_promoted and not same_fold:
+        return None
+    if not artifact.passed:
+        raise InferenceError(
+            f"inference of {earlier[-1]} must have passed its checks to give the previous "
+            "positions, found it failed; materialize it again"
+        )
+    return artifact.json("result.json")["metadata"]["held"]
+
+
+def _stable(result: InferenceResult) -> dict[str, Any]:
+    """The result without what differs between two runs of the same prediction."""
+    plain = json.loads(json.dumps(asdict(result), default=str))
+    del plain["metadata"]["inference_time_ms"]
+    del plain["metadata"]["checkpoint_path"]
+    return plain

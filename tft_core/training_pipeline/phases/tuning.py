@@ -1,0 +1,267 @@
+"""Phase ``optuna_study``: tune on the newest inner folds of a fold's training window."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tft_core.data.universe import Universe
+from tft_core.feature_selection import FeatureSelectionConfig
+from tft_core.features.normalization import Scaler
+from tft_core.folds import FoldConfig, split_sessions
+from tft_core.hp_tuner import (
+    DailyRecord,
+    HPTuner,
+    InnerFold,
+    SearchSpace,
+    TunerConfig,
+    inner_folds,
+)
+from tft_core.models.config import XTrendConfig
+from tft_core.positions import PositionConfig, walk_positions
+from tft_core.schema import content_hash
+from tft_core.sequences import RowTable
+from tft_core.training.config import TrainingConfig
+from tft_core.training.walk_forward import train_ensemble
+from tft_core.training_pipeline.artifacts import Draft
+from tft_core.training_pipeline.graph import study_key
+from tft_core.training_pipeline.phases.selection import prefilter_rows, shipped_features
+from tft_core.training_pipeline.record import record_path
+from tft_core.training_pipeline.rows import FoldData, load_training_data
+from tft_core.training_pipeline.workspace import Progress, Workspace
+
+
+def optuna_study(
+    workspace: Workspace, key: str, draft: Draft, overrides: Mapping[str, Any], progress: Progress
+) -> None:
+    """The fold's study, or a pointer to the earlier study that the fold uses."""
+    used = study_key(key, workspace.plan, workspace.retune_every)
+    if used != key:
+        draft.write_json("study.json", {"study": used})
+        draft.summary.update(study=used, is_pointer=True)
+        return
+    default = default_params(workspace)
+    if "tuning" in workspace.skip:
+        draft.write_json(
+            "study.json",
+            {"study": key, "skipped": True, "best_params": default, "default_params": default},
+        )
+        draft.summary.update(study=key, skipped=True)
+        return
+    settings = workspace.settings
+    config = settings.build(TunerConfig, "tuning", **overrides)
+    objective = StudyObjective(workspace, key, config)
+    space = SearchSpace.from_table(config.space, default_values(workspace))
+    tuner = HPTuner(
+        config,
+        objective,
+        space=space,
+        storage_url=settings.studies_url,
+        study_name=f"{key}-{study_identity(workspace, key, config, space)[:16]}",
+        progress=lambda number, total, value, best: progress(
+            f"optuna_study {key}: trial {number + 1} of {total}, "
+            f"objective {_figure(value)}, best {_figure(best)}"
+        ),
+    )
+    result = tuner.tune()
+    draft.write_json("study.json", {"study": key, **result.to_dict()})
+    draft.write_frame("table_trials.parquet", result.trials)
+    draft.write_frame("daily.parquet", result.daily.reset_index())
+    draft.summary.update(
+        study=key,
+        is_pointer=False,
+        best_value=result.best_value,
+        default_value=result.default_value,
+        n_finished=result.n_finished,
+        n_pruned=result.n_pruned,
+        budget=result.budget.sentence,
+        best_params=str(result.best_params),
+    )
+
+
+def default_values(workspace: Workspace) -> dict[str, Any]:
+    """Every tunable setting as configured: the default configuration."""
+    settings = workspace.settings
+    parts = (
+        settings.build(XTrendConfig, "model", n_features=1, n_assets=1),
+        settings.build(TrainingConfig, "training"),
+        settings.build(PositionConfig, "positions"),
+    )
+    from tft_core.hp_tuner.space import TUNABLE
+
+    owner = dict(zip(("model", "training", "positions"), parts, strict=True))
+    values = {name: getattr(owner[of], name) for name, (of, _) in TUNABLE.items()}
+    return {**values, "warmup": owner["model"].warmup}
+
+
+def default_params(workspace: Workspace) -> dict[str, Any]:
+    """The default configuration as a trial of the configured space would draw it."""
+    config = workspace.settings.build(TunerConfig, "tuning")
+    return SearchSpace.from_table(config.space, default_values(workspace)).default_params()
+
+
+def study_identity(
+    workspace: Workspace, key: str, config: TunerConfig, space: SearchSpace
+) -> str:
+    """Hash of all that gives a trial its meaning; another value opens another study."""
+    upstream = [
+        workspace.artifacts.read(asset, k).content_hash
+        for asset, k in workspace.upstream("optuna_study", key)
+    ]
+    return content_hash(
+        {
+            "upstream": upstream,
+            "config": config.identity(),
+            "space": space.to_dict(),
+            "code": workspace.fingerprint("optuna_study"),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class StudyObjective:
+    """Trains on one inner fold and walks its test window: what the tuner evaluates.
+
+    Plain data, so that worker processes can be handed a copy.
+    """
+
+    workspace: Workspace
+    key: str
+    config: TunerConfig
+
+    @cached_property
+    def data(self) -> FoldData:
+        return load_training_data(self.workspace, self.key)
+
+    @cached_property
+    def first_session(self) -> int:
+        """Position of the first training session in ``data``."""
+        return int(self._split.train[0])
+
+    @cached_property
+    def _split(self):
+        return split_sessions(
+            self.data.dates, self.workspace.plan.fold(self.key), self._fold_config
+        )
+
+    @cached_property
+    def _fold_config(self) -> FoldConfig:
+        return self.workspace.settings.build(FoldConfig, "folds")
+
+    @cached_property
+    def universe(self) -> Universe:
+        return self.workspace.universe(self.data.panel.symbols)
+
+    @cached_property
+    def folds(self) -> list[InnerFold]:
+        return inner_folds(
+            len(self._split.train),
+            n_folds=self.config.n_folds_per_trial,
+            test_sessions=self.config.inner_test_sessions,
+            purge=self._fold_config.purge_sessions,
+            val_fraction=self._fold_config.val_fraction,
+        )
+
+    @cached_property
+    def _prepared(self) -> dict[int, "PreparedInner"]:
+        return {}
+
+    def __call__(self, params: dict[str, Any], inner_fold: int, seed: int) -> DailyRecord:
+        if inner_fold not in self._prepared:
+            self._prepared[inner_fold] = self._prepare(self.folds[inner_fold])
+        prepared = self._prepared[inner_fold]
+        settings = self.workspace.settings
+        space = SearchSpace.from_table(self.config.space, default_values(self.workspace))
+        split = space.split(params)
+        model = settings.build(
+            XTrendConfig,
+            "model",
+            n_features=prepared.rows.n_features,
+            n_assets=len(prepared.rows.symbols),
+            **split.model,
+        )
+        training = replace(
+            settings.build(TrainingConfig, "training", **split.training),
+            pretrain_epochs=self.config.pretrain_epochs,
+            finetune_epochs=self.config.finetune_epochs,
+        )
+        fitted = train_ensemble(
+            prepared.rows,
+            prepared.fit,
+            prepared.validation,
+            prepared.train,
+            model,
+            training,
+            seeds=(seed,),
+            refit=False,
+        )
+        window = prepared.test_sessions
+        inside = np.isin(prepared.rows.date_index, window) & np.isfinite(prepared.rows.sigma)
+        end_rows = np.flatnonzero(inside)
+        raw = np.full((len(prepared.data.dates), len(prepared.rows.symbols)), np.nan)
+        output = fitted.ensemble.predict(prepared.rows, end_rows)
+        raw[prepared.rows.date_index[end_rows], prepared.rows.asset_id[end_rows]] = output.mean
+        positions_config = settings.build(PositionConfig, "positions", **split.positions)
+        positions = walk_positions(raw[window], positions_config)
+        record = record_path(prepared.data, self.universe, window, positions, positions_config)
+        return DailyRecord(record.dates, record.net, fitted.optimiser_steps)
+
+    def _prepare(self, fold: InnerFold) -> "PreparedInner":
+        """Scaler and features of one inner fold, from its own training rows.
+
+        As of:
+            The inner test start less its purge; a stability report is used only if it was
+            dated before the inner test.
+        """
+        first = self.first_session
+        known = self.data.until(first + int(fold.test[-1]) + 1)
+        features = self._features(known, fold)
+        panel = known.panel.select(features)
+        has_session = np.isfinite(known.close)
+        fit_sessions = fold.fit + first
+        scaler = Scaler.fit(panel.values[fit_sessions][has_session[fit_sessions]])
+        rows = RowTable.build(panel, known.close, known.sigma_daily, known.cost_rate, scaler)
+        position, loss = rows.date_index, rows.can_bear_loss
+
+        def rows_in(sessions: np.ndarray, before: int) -> np.ndarray:
+            return np.isin(position, sessions + first) & loss & (rows.label_end < before + first)
+
+        return PreparedInner(
+            data=known,
+            rows=rows,
+            fit=rows_in(fold.fit, int(fold.validation[0])),
+            validation=rows_in(fold.validation, int(fold.test[0])),
+            train=rows_in(fold.train, int(fold.test[0])),
+            test_sessions=fold.test + first,
+        )
+
+    def _features(self, known: FoldData, fold: InnerFold) -> tuple[str, ...]:
+        test_start = known.dates[self.first_session + int(fold.test[0])]
+        dated = [
+            k
+            for k in self.workspace.plan.upto(self.key)[:-1]
+            if pd.Timestamp(k) <= test_start
+        ]
+        if dated and "feature_selection" not in self.workspace.skip:
+            return shipped_features(self.workspace, dated[-1])
+        selection = self.workspace.settings.build(FeatureSelectionConfig, "selection")
+        return prefilter_rows(known, fold.train + self.first_session, selection).kept
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedInner:
+    """One inner fold, ready to train on with any parameters."""
+
+    data: FoldData
+    rows: RowTable
+    fit: np.ndarray
+    validation: np.ndarray
+    train: np.ndarray
+    test_sessions: np.ndarray
+
+
+def _figure(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.2f}"
