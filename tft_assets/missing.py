@@ -20,7 +20,11 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView, TemporalContext
-from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.definitions.data_version import (
+    CachingStaleStatusResolver,
+    StaleCause,
+    StaleStatus,
+)
 from dagster._time import get_current_datetime
 from filelock import FileLock, Timeout
 
@@ -90,10 +94,15 @@ def _reason(
         return "unknown to this Dagster instance"
     if status == StaleStatus.STALE:
         causes = resolver.get_stale_root_causes(dg.AssetKey(asset), partition)
-        return "; ".join(dict.fromkeys(f"{c.key.to_user_string()} {c.reason}" for c in causes[:3]))
+        return "; ".join(dict.fromkeys(_spoken(cause) for cause in causes[:3]))
     if not artifact.passed:
         return "failed its check"
     return None if workspace.is_fresh(asset, key) else "files or bars changed since it was made"
+
+
+def _spoken(cause: StaleCause) -> str:
+    key = f"[{cause.partition_key}]" if cause.partition_key else ""
+    return f"{cause.asset_key.to_user_string()}{key} {cause.reason}"
 
 
 def needs_at_most(

@@ -45,15 +45,15 @@ def is_gone(name: str) -> bool:
 @contextmanager
 def owned(context: dg.AssetExecutionContext) -> Iterator[None]:
     """Say in the run's tags that this process works on a step, until the block ends."""
-    if PARENT_TAG in context.run_tags:  # made by a builder, which tagged it with its process
+    if PARENT_TAG in context.run.tags:  # made by a builder, which tagged it with its process
         yield
         return
     tag = f"{PROCESS_TAG}/{context.asset_key.to_user_string()}"
-    context.instance.add_run_tags(context.run_id, {tag: process_name()})
+    context.instance.add_run_tags(context.run.run_id, {tag: process_name()})
     try:
         yield
     finally:
-        context.instance.add_run_tags(context.run_id, {tag: IDLE})
+        context.instance.add_run_tags(context.run.run_id, {tag: IDLE})
 
 
 def sweep_dead_runs(instance: dg.DagsterInstance) -> list[str]:

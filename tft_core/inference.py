@@ -28,7 +28,7 @@ from tft_core.features.panel import FeaturePanel
 from tft_core.models.config import XTrendConfig
 from tft_core.models.ensemble import Ensemble
 from tft_core.positions import PositionConfig, walk_positions
-from tft_core.schema import MODEL_TYPE
+from tft_core.schema import MODEL_TYPE, finite_or_none
 from tft_core.sequences import RowTable
 
 OK = "ok"
@@ -333,7 +333,7 @@ class TFTInferencePipeline:
             output = self.ensemble.predict(rows, end_rows)
             column_of = pd.Index(inputs.panel.symbols).get_indexer(pd.Index(rows.symbols))
             target = position_of[rows.date_index[end_rows]], column_of[rows.asset_id[end_rows]]
-            raw[target] = output.mean
+            raw[target] = output.z
             disagreement[target] = output.disagreement
         if np.isinf(raw).any():
             raise InferenceError("model output must be finite, found an infinity; do not trade")
@@ -506,7 +506,9 @@ class TFTInferencePipeline:
                 "max_position": self.positions_config.max_position,
                 "previous": "given" if previous is not None else "unknown: started flat",
                 "held": {s: float(walk.positions[index, i]) for i, s in enumerate(walk.symbols)},
-                "disagreement": {s: float(walk.disagreement[index, i]) for s, i in usable.items()},
+                "disagreement": {
+                    s: finite_or_none(walk.disagreement[index, i]) for s, i in usable.items()
+                },
                 "n_features": len(self.feature_names),
                 "lookback_sessions": self.required_lookback(),
                 "inference_time_ms": elapsed_ms,

@@ -74,8 +74,9 @@ class FakeWorkspace:
             return False
         if asset == "market_data":
             return artifact.made_from == {"store": content_hash(self._bars(key))}
-        now = {a.name: a.content_hash for a in self._upstream(asset, key)}
-        return artifact.made_from == now
+        pairs = made_from(asset, key, self.plan, self.retune_every)
+        now = [self.artifacts.current(a, k) for a, k in pairs]
+        return artifact.made_from == {a.name: a.content_hash for a in now if a is not None}
 
     def health(self) -> tuple[Finding, ...]:
         findings = self._read("faults.json").get("health", [])

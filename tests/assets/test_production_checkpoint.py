@@ -196,15 +196,13 @@ def test_a_warning_stops_nothing_and_shows_as_a_check_that_does_not_hold(
     assert verdicts == {"checkpoint_verifies": (True, "WARN"), "gate_passed": (False, "WARN")}
 
 
-def test_an_error_of_the_core_is_the_runs_one_line_message_and_is_not_retried(
+def test_an_error_of_the_core_is_the_runs_one_line_message(
     home: Home, instance: dg.DagsterInstance
 ) -> None:
     home.set_faults({f"market_data/{FIRST}": {"refuses": "bars must exist, found none"}})
     result = materialize(home, instance, "market_data", FIRST)
     assert not result.success
     assert failure_of(result) == "bars must exist, found none"
-    event = next(e for e in result.all_events if e.is_step_failure)
-    assert event.step_failure_data.user_failure_data.allow_retries is False
 
 
 def test_an_upstream_artifact_that_failed_its_check_is_refused_in_later_runs(

@@ -63,7 +63,7 @@ def production_assets(
         on_missing = config.on_missing or (OnMissing.fail if remote else OnMissing.build)
         defs = assemble()
         try:
-            with only_builder(workspace.settings.home, context.run_id), owned(context):
+            with only_builder(workspace.settings.home, context.run.run_id), owned(context):
                 for line in sweep_dead_runs(context.instance):
                     context.log.warning(line)
                 if on_missing is OnMissing.fail:
@@ -73,7 +73,7 @@ def production_assets(
                         context.instance,
                         defs,
                         workspace,
-                        parent_run_id=context.run_id,
+                        parent_run_id=context.run.run_id,
                         log=context.log.info,
                     )
                 # the step read its inputs' versions before they were built: read them again

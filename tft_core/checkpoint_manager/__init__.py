@@ -1,17 +1,15 @@
 """Checkpoints: what is stored of a trained model, and how it is stored safely.
 
-``metadata`` what a checkpoint says of itself, by the rules of ``fields`` · ``weights`` tensors · ``manifest`` the table of
-contents that is verified · ``layout`` where versions lie · ``staging`` how one is written ·
-``reading`` how one is read · ``manager`` the registry · ``promotions`` what was in production
-when · ``documents`` selector and trials · ``atomic`` whole-or-absent files · ``provenance``
-versions and commit.
+``metadata`` what a checkpoint says of itself, by the rules of ``fields`` · ``weights`` tensors ·
+``manifest`` the table of contents that is verified · ``layout`` where versions lie · ``staging``
+how one is written · ``reading`` how one is read · ``manager`` the registry · ``promotions`` what
+was in production when · ``documents`` selector and trials · ``atomic`` whole-or-absent files.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from tft_core.checkpoint_manager.metadata import SCHEMA_VERSION, CheckpointMetadata
 from tft_core.checkpoint_manager.promotions import PromotionEvent
-from tft_core.checkpoint_manager.provenance import git_commit, library_versions
 
 if TYPE_CHECKING:
     from tft_core.checkpoint_manager.manager import CheckpointManager
@@ -24,8 +22,6 @@ __all__ = [
     "CheckpointMetadata",
     "PromotionEvent",
     "checkpoint_content_hash",
-    "git_commit",
-    "library_versions",
     "state_mismatches",
 ]
 

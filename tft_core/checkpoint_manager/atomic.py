@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 MAX_JSON_BYTES = 16 * 1024 * 1024
 MAX_JSON_DEPTH = 24
+MAX_INTEGER = 2**63 - 1
 _O_DIRECTORY = getattr(os, "O_DIRECTORY", 0)
 
 
@@ -114,6 +115,7 @@ def load_json(data: bytes, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
             object_pairs_hook=_unique_keys,
             parse_constant=_refuse_constant,
             parse_float=_finite,
+            parse_int=_sixty_four_bits,
         )
     except StrictJsonError:
         raise
@@ -142,6 +144,13 @@ def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
         raise StrictJsonError(f"JSON numbers must be finite, found {text[:40]}")
+    return number
+
+
+def _sixty_four_bits(text: str) -> int:
+    number = int(text) if len(text) <= 20 else MAX_INTEGER + 1
+    if abs(number) > MAX_INTEGER:
+        raise StrictJsonError(f"JSON integers must fit 64 bits, found {text[:40]}")
     return number
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tft_core.checkpoint_manager.atomic import MAX_JSON_DEPTH
+from tft_core.checkpoint_manager.atomic import MAX_INTEGER, MAX_JSON_DEPTH
 from tft_core.errors import CheckpointError
 
 MODEL_TYPE_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -45,19 +45,25 @@ def shown(value: Any) -> str:
     return words if len(words) <= 60 else words[:57] + "..."
 
 
+def _encodable(value: str) -> bool:
+    return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
 def whole(low: int) -> Callable[[Any], int]:
     def check(value: Any) -> int:
         if isinstance(value, np.integer):
             value = int(value)
-        if type(value) is not int or value < low:
-            raise Refused(f"must be a whole number of at least {low}, found {shown(value)}")
+        if type(value) is not int or not low <= value <= MAX_INTEGER:
+            raise Refused(
+                f"must be a whole number from {low} to {MAX_INTEGER}, found {shown(value)}"
+            )
         return value
 
     return check
 
 
 def text(value: Any) -> str:
-    if not isinstance(value, str) or not value or len(value) > 1000:
+    if not isinstance(value, str) or not 0 < len(value) <= 1000 or not _encodable(value):
         raise Refused(f"must be a text of 1 to 1000 characters, found {shown(value)}")
     return value
 
@@ -82,7 +88,9 @@ def one_of(options: tuple[str, ...]) -> Callable[[Any], str]:
 
 
 def names(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) and v for v in value):
+    if not isinstance(value, (list, tuple)) or not all(
+        isinstance(v, str) and v and _encodable(v) for v in value
+    ):
         raise Refused(f"must be a list of names, found {shown(value)}")
     if len(set(value)) != len(value):
         twice = sorted({name for name in value if list(value).count(name) > 1})
@@ -103,9 +111,16 @@ def figure(value: Any) -> float | None:
         return None
     if isinstance(value, (np.floating, np.integer)):
         value = value.item()
-    if type(value) not in (int, float) or not math.isfinite(value):
+    if not is_number(value):
         raise Refused(f"must be a finite number or None, found {shown(value)}; None says undefined")
     return float(value)
+
+
+def is_number(value: Any) -> bool:
+    """True for a finite float or an integer of at most 64 bits; a bool is no number."""
+    if type(value) is int:
+        return abs(value) <= MAX_INTEGER
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def iso_date(value: Any) -> str:
@@ -167,13 +182,15 @@ def _plain(value: Any, where: str, depth: int) -> Any:
         value = value.tolist()
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or type(value) in (bool, int):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int):
+        if abs(value) > MAX_INTEGER:
+            raise Refused("must fit 64 bits, found a larger integer", where)
+        return int(value)
     if isinstance(value, str):
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            raise Refused("must be valid Unicode, found a lone surrogate", where) from None
+        if not _encodable(value):
+            raise Refused("must be valid Unicode, found a lone surrogate", where)
         return str(value)
     if isinstance(value, float):
         if not math.isfinite(value):

@@ -21,7 +21,6 @@ from tft_core.checkpoint_manager.atomic import (
     StrictJsonError,
     dump_json,
     fsync_directory,
-    fsync_file,
     load_json,
     locked,
     make_directory,
@@ -44,9 +43,10 @@ from tft_core.checkpoint_manager.staging import (
     remove_leftovers,
     staged,
 )
-from tft_core.checkpoint_manager.weights import HasState, state_of, write_weights
+from tft_core.checkpoint_manager.weights import HasState, state_of
 from tft_core.config import load_settings
 from tft_core.errors import CheckpointError
+from tft_core.models.io import write_tensors
 from tft_core.schema import MODEL_TYPE
 
 
@@ -112,8 +112,7 @@ class CheckpointManager:
             if existing is not None:
                 return existing
             with staged(folder) as stage:
-                write_weights(stage / m.WEIGHTS, state)
-                fsync_file(stage / m.WEIGHTS)
+                write_tensors(stage / m.WEIGHTS, state)
                 for name, data in documents.items():
                     write_synced(stage / name, data)
                 with self._locked(metadata.model_type):
@@ -238,6 +237,15 @@ class CheckpointManager:
             )
         return self._promoted_path(events[-1], model_type)
 
+    def production_path_or_none(self, model_type: str = MODEL_TYPE) -> Path | None:
+        """As ``production_path``; ``None`` where nothing was ever promoted."""
+        events = p.read_events(self._layout.folder(model_type))
+        return self._promoted_path(events[-1], model_type) if events else None
+
+    def path_of(self, target: str | os.PathLike[str] | int, model_type: str = MODEL_TYPE) -> Path:
+        """Directory of a version named by number, ``"v3"``, directory name or path."""
+        return self._layout.resolve(target, model_type)
+
     def production_on(self, session: date, model_type: str = MODEL_TYPE) -> Path | None:
         """Directory of the version that was promoted as of a session; ``None`` before any."""
         event = p.event_on(p.read_events(self._layout.folder(model_type)), session)
@@ -299,7 +307,7 @@ class CheckpointManager:
         self,
         target: str | os.PathLike[str] | int,
         reason: str,
-        effective: date | None = None,
+        effective: date | str | None = None,
         *,
         model_type: str = MODEL_TYPE,
         gate: Mapping[str, Any] | None = None,
@@ -311,17 +319,18 @@ class CheckpointManager:
 
         Args:
             target: Its directory, version number, or ``"v3"``.
-            effective: First session it serves; default today (UTC).
+            effective: First session it serves (date or ISO text); default today (UTC). It is
+                moved up to the last change's: what served a past session is not rewritten.
             gate: The verdict relied on, with a true ``passed``; default the metadata's own.
             override: Promote without a passed verdict, or a version that was rolled back.
 
         Raises:
-            CheckpointError: It is damaged, has not passed the gate, was rolled back, or
-                ``effective`` would rewrite the past.
+            CheckpointError: It is damaged, has not passed the gate, was rolled back, or has
+                trained on sessions after ``effective``.
         """
         if not reason.strip():
             raise CheckpointError("reason must say why the version is promoted, found nothing")
-        directory = self._layout.resolve(target, model_type)
+        directory = self.path_of(target, model_type)
         with disk_errors(directory), self._locked(model_type):
             problems = self.verify(directory)
             if problems:
@@ -331,11 +340,7 @@ class CheckpointManager:
             events = p.read_events(self._layout.folder(model_type))
             stack = p.promoted_stack(events)
             current = stack[-1] if stack else None
-            if (
-                current is not None
-                and current.manifest_hash == manifest.own_hash
-                and (effective is None or effective >= current.effective_date)
-            ):
+            if current is not None and current.manifest_hash == manifest.own_hash:
                 return directory
             withdrawn = p.rolled_back(events).get(metadata.version)
             if withdrawn is not None and not override:
@@ -356,7 +361,7 @@ class CheckpointManager:
                 version=metadata.version,
                 directory=directory.name,
                 manifest_hash=manifest.own_hash,
-                effective=p.effective_date(effective, seen, events).isoformat(),
+                effective=p.effective_date(effective, seen, events),
                 recorded_at=datetime.now(UTC).isoformat(timespec="seconds"),
                 reason=reason,
                 gate=plain_json(verdict, "gate"),
@@ -394,7 +399,7 @@ class CheckpointManager:
                 version=previous.version,
                 directory=previous.directory,
                 manifest_hash=previous.manifest_hash,
-                effective=p.effective_date(None, date.min, events).isoformat(),
+                effective=p.effective_date(None, date.min, events),
                 recorded_at=datetime.now(UTC).isoformat(timespec="seconds"),
                 reason=reason,
                 gate=previous.gate,

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -99,7 +100,8 @@ class CheckpointMetadata:
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        return {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}
+        """A copy of every field in plain types (tuples stay tuples)."""
+        return {spec.name: deepcopy(getattr(self, spec.name)) for spec in dataclasses.fields(self)}
 
     def to_json(self) -> str:
         return dump_json(self.to_dict()).decode("utf-8")
@@ -176,12 +178,14 @@ def _scaler_problems(scaler: Mapping[str, Any], n_features: int) -> list[str]:
             problems.append(f"normalization.{key} must hold {n_features} numbers, found {size}")
             continue
         for i, number in enumerate(column):
-            if number is not None and (type(number) not in (int, float)):
-                problems.append(f"normalization.{key}[{i}] must be a number, found {number!r}")
+            if number is not None and not fields.is_number(number):
+                problems.append(
+                    f"normalization.{key}[{i}] must be a number, found {fields.shown(number)}"
+                )
             elif key == "std" and number is not None and number <= 0:
-                problems.append(f"normalization.std[{i}] must be above 0, found {number:g}")
+                problems.append(f"normalization.std[{i}] must be above 0, found {number}")
     clip = scaler.get("clip")
-    if not isinstance(clip, (int, float)) or not clip > 0:
+    if clip is None or not fields.is_number(clip) or clip <= 0:
         problems.append(f"normalization.clip must be above 0, found {fields.shown(clip)}")
     return problems
 
@@ -198,7 +202,7 @@ def _quantile_problems(quantiles: Mapping[str, Any], names: tuple[str, ...]) -> 
     for name, column in quantiles.items():
         numbers = column if isinstance(column, list) else [column]
         if not isinstance(column, list) or any(
-            q is not None and type(q) not in (int, float) for q in numbers
+            q is not None and not fields.is_number(q) for q in numbers
         ):
             problems.append(
                 f"feature_quantiles.{name} must be numbers, found {fields.shown(column)}"

@@ -136,32 +136,32 @@ def rolled_back(events: Sequence[PromotionEvent]) -> dict[int, PromotionEvent]:
 
 
 def effective_date(
-    asked: date | None, trained_through: date, events: Sequence[PromotionEvent]
-) -> date:
-    """First session that a change made now applies to.
+    asked: date | str | None, trained_through: date, events: Sequence[PromotionEvent]
+) -> str:
+    """ISO date of the first session that a change made now applies to.
 
     Args:
-        asked: The caller's wish; ``None`` is today (UTC), and never before the training data's
-            end or an earlier event's effective date.
+        asked: The caller's wish; ``None`` is today (UTC), or the training data's end if that is
+            later. Never before the last change's effective date: what served a past session is
+            not rewritten.
 
     Raises:
-        CheckpointError: The wish would put the model on sessions it has trained on, or rewrite
-            what served a past session.
+        CheckpointError: The wish is no date, or would put the model on sessions before the
+            newest one it has seen.
     """
     last = events[-1].effective_date if events else date.min
     if asked is None:
-        return max(datetime.now(UTC).date(), trained_through, last)
-    if asked < trained_through:
+        return max(datetime.now(UTC).date(), trained_through, last).isoformat()
+    try:
+        wish = asked if isinstance(asked, date) else date.fromisoformat(asked)
+    except ValueError as error:
+        raise CheckpointError(f"effective must be an ISO date, found {asked!r}") from error
+    if wish < trained_through:
         raise CheckpointError(
             f"effective must not lie before {trained_through}, the newest session the weights "
-            f"have seen, found {asked}; a backfill uses the model of that session's fold"
+            f"have seen, found {wish}; a backfill uses the model of that session's fold"
         )
-    if asked < last:
-        raise CheckpointError(
-            f"effective must not lie before {last}, when the version now in production took "
-            f"over, found {asked}; what served a past session is not rewritten"
-        )
-    return asked
+    return max(wish, last).isoformat()
 
 
 def passed_gate(

@@ -17,8 +17,9 @@ from tft_core.checkpoint_manager.manifest import (
 )
 from tft_core.checkpoint_manager.metadata import CheckpointMetadata
 from tft_core.checkpoint_manager.promotions import PromotionEvent, promoted_stack, rolled_back
-from tft_core.checkpoint_manager.weights import HasState, parse_weights, state_hash
+from tft_core.checkpoint_manager.weights import HasState, parse_weights
 from tft_core.errors import CheckpointError
+from tft_core.models.io import weight_hash
 from tft_core.schema import content_hash
 
 
@@ -27,7 +28,7 @@ def checkpoint_content_hash(
 ) -> str:
     """Identity of a model: its weights and the content fields of its metadata."""
     state = model if isinstance(model, Mapping) else model.state_dict()
-    return content_hash({"weights": state_hash(state), "metadata": metadata.content()})
+    return content_hash({"weights": weight_hash(state), "metadata": metadata.content()})
 
 
 def load_version(directory: Path) -> tuple[dict[str, Tensor], CheckpointMetadata, Manifest]:

@@ -22,7 +22,7 @@ _ABANDONED_AFTER_S = 24 * 3600.0
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
     """A directory that readers don't see; gone afterwards unless it was renamed."""
-    stage = folder / f"{STAGE_PREFIX}{_host()}-{os.getpid()}-{secrets.token_hex(6)}"
+    stage = folder / f"{STAGE_PREFIX}{host_name()}-{os.getpid()}-{secrets.token_hex(6)}"
     stage.mkdir()
     try:
         yield stage
@@ -42,7 +42,7 @@ def disk_errors(where: Path) -> Iterator[None]:
         ) from error
 
 
-def _host() -> str:
+def host_name() -> str:
     return re.sub(r"[^A-Za-z0-9]", "_", socket.gethostname())[:40] or "host"
 
 
@@ -55,7 +55,7 @@ def is_abandoned(entry: Path) -> bool:
     if time.time() - entry.stat().st_mtime > _ABANDONED_AFTER_S:
         return True
     host, pid, _ = entry.name.removeprefix(STAGE_PREFIX).rsplit("-", 2)
-    return host == _host() and not _is_alive(int(pid))
+    return host == host_name() and not _is_alive(int(pid))
 
 
 def _is_alive(pid: int) -> bool:

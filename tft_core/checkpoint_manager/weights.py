@@ -1,17 +1,15 @@
-"""Weights of a checkpoint: plain finite tensors in a safetensors file, and their hash.
+"""Weights of a checkpoint: what may become a weight file, and what may be taken from one.
 
-What may become a weight file and what may be taken from one; the byte format itself is
-``models/io``'s.
+Writing and hashing are ``models/io``'s. Reading here parses the very bytes whose SHA-256 was
+taken, so that a file can't change between the check and the use.
 """
 
-import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load
 from torch import Tensor
 
 from tft_core.errors import CheckpointError
@@ -76,20 +74,6 @@ def state_mismatches(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]
         if here.dtype != there.dtype:
             problems.append(f"{name} must be {there.dtype}, found {here.dtype}")
     return sorted(problems)
-
-
-def state_hash(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 (hex) over name, dtype, shape and bytes of every tensor, by name."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().to("cpu").contiguous()
-        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
-    save_file(dict(state), str(path))
 
 
 def parse_weights(data: bytes, what: str) -> dict[str, Tensor]:

@@ -177,7 +177,8 @@ def gate_verdict(
             len(shipped),
             config.min_oos_days,
         ),
-        *_absolute_rules(shipped, config),
+        # one bad day leaves every figure undefined, and an undefined figure fails its rule
+        *_absolute_rules(shipped if n_bad == 0 else np.empty(0), config),
     ]
     if config.not_worse_than_production:
         rules.append(_relative_rule(shipped, production, config))

@@ -7,9 +7,71 @@ No check raises for what it is there to find, and none decides what happens next
 import numpy as np
 import pandas as pd
 
-from tft_core.checks.findings import Finding
+from tft_core.checks.findings import Finding, Severity
 from tft_core.feature_selection.report import NOT_ABOVE_CHANCE, StabilityReport
 from tft_core.schema import finite_or_none
+
+_STOPS = ("invalid_price",)
+"""Codes of ``data.quality`` that no ingestion lets in: the store itself is damaged."""
+_BROKEN = ("invalid_price", "does_not_trade")
+_SUSPICIOUS = ("unit_switch", "spike", "stale_run")
+"""Codes that look like faults of the source; large moves and gaps are the market's own."""
+
+
+def bars_are_sane(quality: pd.DataFrame, *, max_broken_share: float = 0.2) -> list[Finding]:
+    """The bars as a whole are usable; single broken or suspicious symbols are named.
+
+    Args:
+        quality: One row per symbol as ``data.quality.quality_summary`` makes it: at least
+            ``rows`` and ``findings`` (codes joined by commas).
+        max_broken_share: Share of symbols with an error above which nothing is usable.
+    """
+    check = "bars_are_sane"
+    if quality.empty or not (quality["rows"] > 0).any():
+        return [
+            Finding(
+                f"{check}.no_bars",
+                "error",
+                "there are no bars; run `tft sample` or `tft ingest PATH`",
+            )
+        ]
+    codes = quality["findings"].fillna("").astype(str).str.split(",")
+    symbols_of = {
+        code: [str(symbol) for symbol, told in codes.items() if code in told]
+        for code in dict.fromkeys((*_BROKEN, *_SUSPICIOUS))
+    }
+    found = []
+    for code in _STOPS:
+        if symbols_of[code]:
+            found.append(_named(check, code, "error", symbols_of[code], len(quality)))
+    broken = sorted({symbol for code in _BROKEN for symbol in symbols_of[code]})
+    if len(broken) > max_broken_share * len(quality):
+        found.append(
+            Finding(
+                f"{check}.too_many_broken_symbols",
+                "error",
+                f"{len(broken)} of {len(quality)} symbols are broken, at most "
+                f"{max_broken_share:.0%} may be; correct the files and ingest them again",
+                {"symbols": broken},
+            )
+        )
+    for code in dict.fromkeys((*_BROKEN, *_SUSPICIOUS)):
+        if symbols_of[code] and code not in _STOPS:
+            found.append(_named(check, code, "warn", symbols_of[code], len(quality)))
+    return found
+
+
+def _named(
+    check: str, code: str, severity: Severity, symbols: list[str], n_symbols: int
+) -> Finding:
+    shown = ", ".join(symbols[:5]) + (", …" if len(symbols) > 5 else "")
+    return Finding(
+        f"{check}.{code}",
+        severity,
+        f"{code.replace('_', ' ')} in {len(symbols)} of {n_symbols} symbols: {shown}; "
+        "look at the quality table",
+        {"symbols": symbols},
+    )
 
 
 def features_are_covered(
@@ -98,9 +160,7 @@ def selection_is_above_chance(report: StabilityReport) -> Finding | None:
         f"{report.sentence} ({why})",
         {
             "verdict": report.verdict,
-            "chance_p_value": finite_or_none(
-                report.statistics.get("chance_p_value", float("nan"))
-            ),
+            "chance_p_value": finite_or_none(report.statistics.get("chance_p_value", float("nan"))),
             "reasons": [reason.code for reason in report.reasons],
         },
     )

@@ -47,15 +47,23 @@ class _Calendar:
     zone: str
 
 
-def calendar_name(exchange: str | None) -> str:
-    """Name of the calendar an exchange follows; ``24/5`` where nobody knows the exchange."""
+def known_calendar(exchange: str | None) -> str | None:
+    """Name of the calendar an exchange follows; ``None`` where nobody knows the exchange.
+
+    Codes that begin with ``FX`` follow ``24/5``.
+    """
     code = (exchange or "").strip()
     named = _overrides().aliases.get(code, code)
     if named in (WEEKDAYS, EVERY_DAY):
         return named
-    if named and named in exchange_calendars.get_calendar_names(include_aliases=True):
+    if named in _calendar_names():
         return exchange_calendars.resolve_alias(named)
-    return WEEKDAYS
+    return WEEKDAYS if code.upper().startswith("FX") else None
+
+
+def calendar_name(exchange: str | None) -> str:
+    """Name of the calendar to use: the exchange's own, else weekdays (``24/5``)."""
+    return known_calendar(exchange) or WEEKDAYS
 
 
 def timezone(exchange: str | None) -> str | None:
@@ -158,6 +166,11 @@ def _close(calendar: _Calendar, day: date) -> datetime:
         return known
     next_midnight = pd.Timestamp(datetime.combine(day + timedelta(days=1), time.min))
     return next_midnight.tz_localize(calendar.zone).tz_convert(UTC).to_pydatetime()
+
+
+@lru_cache(maxsize=1)
+def _calendar_names() -> frozenset[str]:
+    return frozenset(exchange_calendars.get_calendar_names(include_aliases=True))
 
 
 @lru_cache(maxsize=32)

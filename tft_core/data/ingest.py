@@ -79,17 +79,19 @@ def prepare_bars(
     source: pd.DataFrame | str | os.PathLike[str],
     *,
     instruments: pd.DataFrame | None = None,
+    source_name: str | None = None,
 ) -> PreparedBars:
     """Read and judge a source of bars.
 
     Args:
         source: Long bars; DataFrame, Parquet or CSV.
         instruments: Known facts indexed by symbol; ``exchange`` decides the calendar.
+        source_name: What reports and errors call the source; default its path.
 
     Raises:
         DataError: The source cannot be understood as bars.
     """
-    table = read_table(source, BAR_ALIASES, ("date", "symbol", "close"))
+    table = read_table(source, BAR_ALIASES, ("date", "symbol", "close"), name=source_name)
     raw = table.frame
     symbol = parse_symbols(raw["symbol"])
     facts, fact_notes = _facts_of(raw, symbol)
@@ -167,9 +169,9 @@ def prepare_instruments(source: pd.DataFrame | str | os.PathLike[str]) -> pd.Dat
             out[name] = parse_symbols(column)
             continue
         parsed = parse_numbers(column, source=table.source, decimal_comma=table.decimal_comma)
-        bad = parsed.unreadable | (parsed.values < 0) | np.isinf(parsed.values)
+        bad = parsed.unreadable | (parsed.numbers < 0) | np.isinf(parsed.numbers)
         if name == "publication_lag_days":
-            bad |= np.isfinite(parsed.values) & (parsed.values != np.floor(parsed.values))
+            bad |= np.isfinite(parsed.numbers) & (parsed.numbers != np.floor(parsed.numbers))
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
             raise DataError(
@@ -177,7 +179,7 @@ def prepare_instruments(source: pd.DataFrame | str | os.PathLike[str]) -> pd.Dat
                 f"{'whole ' if name == 'publication_lag_days' else ''}numbers of at least 0, "
                 f"found {column.iloc[row]!r} for {out['symbol'].iloc[row]}"
             )
-        out[name] = parsed.values
+        out[name] = parsed.numbers
     return out
 
 
@@ -191,9 +193,7 @@ def prepare_series(source: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFram
     frame = table.frame
     name = parse_symbols(frame["name"])
     stamps = parse_stamps(frame["date"], source=table.source)
-    value = parse_numbers(
-        frame["value"], source=table.source, decimal_comma=table.decimal_comma
-    )
+    value = parse_numbers(frame["value"], source=table.source, decimal_comma=table.decimal_comma)
     available, bad_available, _ = _available(table, stamps.wall)
     day = stamps.wall.normalize()
     if "available_at" not in frame:
@@ -201,7 +201,7 @@ def prepare_series(source: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFram
     faults = {
         "name": pd.isna(name),
         "date": day.isna(),
-        "value": ~np.isfinite(value.values),
+        "value": ~np.isfinite(value.numbers),
         "available_at": bad_available,
     }
     for column, bad in faults.items():
@@ -211,7 +211,7 @@ def prepare_series(source: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFram
                 f"{table.source} column {column} must be filled in every row, "
                 f"found {frame[column].iloc[row]!r} in row {row}; correct or remove the row"
             )
-    out = pd.DataFrame({"name": name, "date": day, "value": value.values})
+    out = pd.DataFrame({"name": name, "date": day, "value": value.numbers})
     out["available_at"] = available
     keys = ["name", "date", "available_at"]
     out = out.drop_duplicates(ignore_index=True)
@@ -292,7 +292,7 @@ def _numbers(table: RawTable) -> tuple[dict[str, np.ndarray], np.ndarray, list[s
             decimal_comma=table.decimal_comma,
             scaled=name in SCALED_COLUMNS,
         )
-        numbers[name] = parsed.values
+        numbers[name] = parsed.numbers
         unreadable |= parsed.unreadable
         notes += parsed.notes
     if not np.isfinite(numbers["close"]).any():
@@ -398,10 +398,14 @@ def _validate(clean: pd.DataFrame, source: str) -> None:
         {
             "date": pa.Column("datetime64[us]", pa.Check(lambda d: d == d.dt.normalize())),
             "symbol": pa.Column(checks=pa.Check(lambda s: s != "", name="named")),
-            **{n: pa.Column(float, [positive, finite], nullable=n != "close")
-               for n in ("open", "high", "low", "close")},
-            **{n: pa.Column(float, [pa.Check.ge(0), finite], nullable=True)
-               for n in ("volume", "open_interest")},
+            **{
+                n: pa.Column(float, [positive, finite], nullable=n != "close")
+                for n in ("open", "high", "low", "close")
+            },
+            **{
+                n: pa.Column(float, [pa.Check.ge(0), finite], nullable=True)
+                for n in ("volume", "open_interest")
+            },
             "available_at": pa.Column("datetime64[us]", nullable=True),
             "flags": pa.Column(nullable=True),
         },

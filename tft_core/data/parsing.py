@@ -17,7 +17,10 @@ EMPTY_TEXTS = frozenset({"", "-", "--", ".", "na", "n/a", "#n/a", "nan", "nat", 
 _ISO = re.compile(r"^\d{4}-?\d{2}-?\d{2}([T ]\d.*)?$")
 _OFFSET = re.compile(r"\d{2}:\d{2}.*(?:Z|UTC|[+-]\d{2}:?\d{2})$")
 _SLASHED = re.compile(r"^(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})(?:[T ].*)?$")
-_NAMED_FORMATS = ("%d-%b-%Y", "%d %b %Y", "%d-%b-%y", "%d-%B-%Y", "%b %d, %Y", "%B %d, %Y")
+_NAMED_FORMATS = (
+    *("%Y/%m/%d", "%Y.%m.%d", "%d-%b-%Y", "%d %b %Y", "%d-%b-%y", "%d-%B-%Y", "%b %d, %Y"),
+    "%B %d, %Y",
+)
 _EPOCH_UNITS = (("s", 1e8, 1e11), ("ms", 1e11, 1e14), ("us", 1e14, 1e17), ("ns", 1e17, 1e20))
 _THOUSANDS = re.compile(r"^[+-]?\d{1,3}(,\d{2,3})*,\d{3}(\.\d*)?$")  # 1,234,567 and 12,34,567
 _DECIMAL_COMMA = re.compile(r"^[+-]?\d{1,3}(\.\d{3})*,\d+$|^[+-]?\d+,\d+$")
@@ -40,7 +43,7 @@ class ParsedStamps:
 class ParsedNumbers:
     """Numbers of a column; missing ones are NaN and unreadable ones are marked too."""
 
-    values: Float[np.ndarray, " row"]
+    numbers: Float[np.ndarray, " row"]
     unreadable: Bool[np.ndarray, " row"]
     notes: tuple[str, ...]
 
@@ -165,7 +168,8 @@ def _from_texts(texts: list[str], *, name: str) -> tuple[np.ndarray, np.ndarray,
     is_slashed = slashed[0].notna().to_numpy() & np.isnat(wall)
     if is_slashed.any():
         parts = slashed[is_slashed].astype(int)
-        day_first, month_first = bool((parts[0] > 12).any()), bool((parts[1] > 12).any())
+        day_first = bool(((parts[0] > 12) & (parts[1] <= 12)).any())
+        month_first = bool(((parts[1] > 12) & (parts[0] <= 12)).any())
         if day_first == month_first:
             example = series[is_slashed].iloc[0]
             raise DataError(

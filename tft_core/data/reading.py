@@ -4,9 +4,9 @@ Only shape is decided here: the format, the separator, which column is which. Va
 they came; ``parsing`` reads them and ``rules`` judges them.
 """
 
-import hashlib
 import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,8 +79,16 @@ def read_table(
     required: Sequence[str],
     *,
     what: str = "bars",
+    name: str | None = None,
 ) -> RawTable:
     """Read a file or take a frame, and find the columns.
+
+    Args:
+        source: DataFrame, Parquet or CSV file.
+        aliases: Canonical column names with the other names they go by.
+        required: Canonical names that must be found.
+        what: What the rows are, for messages.
+        name: What messages call the source; default its path.
 
     Raises:
         DataError: The file cannot be read, holds no rows, lacks a required column, or has two
@@ -89,10 +97,10 @@ def read_table(
     notes: list[str] = []
     is_text, decimal_comma = False, False
     if isinstance(source, pd.DataFrame):
-        name, frame = "DataFrame", source
+        name, frame = name or "DataFrame", source
     else:
         path = Path(source)
-        name = str(path)
+        name = name or str(path)
         if not path.is_file():
             raise DataError(f"{name} must be a file, found nothing there; correct the path")
         if path.stat().st_size == 0:
@@ -123,14 +131,6 @@ def read_table(
     )
 
 
-def table_hash(source: pd.DataFrame | str | os.PathLike[str]) -> str | None:
-    """SHA-256 of a source file's bytes; ``None`` for a frame, which has no file."""
-    if isinstance(source, pd.DataFrame):
-        return None
-    with Path(source).open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 def _read_parquet(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
@@ -143,30 +143,38 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 def _read_csv(path: Path) -> tuple[pd.DataFrame, bool, list[str]]:
     notes: list[str] = []
-    for encoding in ("utf-8-sig", "utf-16", "cp1252"):
+    with path.open("rb") as handle:
+        is_utf16 = handle.read(2) in (b"\xff\xfe", b"\xfe\xff")
+    for encoding in ("utf-16",) if is_utf16 else ("utf-8-sig", "cp1252"):
         try:
             head = pd.read_csv(
                 path, sep="\x00", header=None, nrows=1, dtype=str, encoding=encoding, engine="c"
             )
             line = str(head.iloc[0, 0])
             separator = max(_SEPARATORS, key=line.count)
-            frame = pd.read_csv(
-                path,
-                sep=separator,
-                dtype=str,
-                encoding=encoding,
-                keep_default_na=False,
-                na_values=[""],
-                index_col=False,
-                skipinitialspace=True,
-            )
+            with warnings.catch_warnings():  # a row with one field too many only warns
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                frame = pd.read_csv(
+                    path,
+                    sep=separator,
+                    dtype=str,
+                    encoding=encoding,
+                    keep_default_na=False,
+                    na_values=[""],
+                    index_col=False,
+                    skipinitialspace=True,
+                )
         except UnicodeError:
             continue
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OSError) as error:
+        except (pd.errors.ParserWarning, ValueError, OSError) as error:
             raise DataError(
                 f"{path} must be a readable CSV file, found: {_first_line(error)}; "
                 "correct the line or export it again"
             ) from error
+        names = [cell.strip().strip('"') for cell in line.split(separator)]
+        twice = next((n for i, n in enumerate(names) if n and n in names[:i]), None)
+        if twice is not None:
+            raise DataError(f"{path} must name each column once, found {twice!r} twice; rename one")
         if encoding != "utf-8-sig":
             notes.append(f"text read as {encoding}")
         if separator != ",":

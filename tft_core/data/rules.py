@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from tft_core.data.calendar import WEEKDAYS, calendar_name, session_mask
+from tft_core.data.calendar import WEEKDAYS, known_calendar, session_mask
 from tft_core.schema import PRICE_COLUMNS
 
 Outcome = Literal["quarantined", "flagged"]
@@ -89,20 +89,21 @@ def _off_calendar(bars: TypedBars, *, weekend: bool) -> Bool[np.ndarray, " row"]
     rows = np.flatnonzero(relevant)
     codes, names = pd.factorize(bars.symbol[rows])
     exchanges = np.array([bars.exchange.get(str(name), "") for name in names], dtype=object)
-    for exchange in set(exchanges) - {""}:
+    for exchange in sorted(set(exchanges)):
+        calendar = known_calendar(exchange)
         mine = rows[(codes >= 0) & (exchanges == exchange)[codes]]
-        if len(mine) and (weekend or calendar_name(exchange) != WEEKDAYS):
+        if calendar is not None and (weekend or calendar != WEEKDAYS):
             hit[mine] = ~session_mask(exchange, pd.DatetimeIndex(bars.date[mine]))
     return hit
 
 
 def _unknown_weekend(bars: TypedBars) -> Bool[np.ndarray, " row"]:
-    """Weekend rows of symbols whose exchange nobody told us."""
+    """Weekend rows of symbols whose exchange was not told, or has no known calendar."""
     is_day = ~np.isnat(bars.date)
     hit = np.zeros(len(bars.date), dtype=bool)
     hit[is_day] = ~np.is_busday(bars.date[is_day])
     rows = np.flatnonzero(hit)
-    hit[rows] = [not bars.exchange.get(str(symbol)) for symbol in bars.symbol[rows]]
+    hit[rows] = [known_calendar(bars.exchange.get(str(s))) is None for s in bars.symbol[rows]]
     return hit
 
 
@@ -178,7 +179,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "weekend_row_unknown_exchange",
         "flagged",
-        "a weekend day, and the symbol's exchange is not known",
+        "a weekend day, and the calendar of the symbol's exchange is not known",
         _unknown_weekend,
     ),
     Rule(

@@ -8,6 +8,7 @@ import difflib
 import json
 import os
 import re
+import threading
 import time as clock
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -69,6 +70,7 @@ class MarketDataStore:
         self.path = Path(path) if path is not None else load_settings().store_path
         self.read_only = read_only
         self._as_of = as_of_instant(as_of)
+        self._write_lock = threading.RLock()
         self._con = _open(self.path, read_only, lock_timeout_s)
         try:
             self._check_schema()
@@ -99,6 +101,7 @@ class MarketDataStore:
         *,
         instruments: pd.DataFrame | str | os.PathLike[str] | None = None,
         ingested_at: datetime | None = None,
+        source_name: str | None = None,
     ) -> IngestReport:
         """Take in bars; all of the source that can be used, or nothing if it makes no sense.
 
@@ -110,6 +113,7 @@ class MarketDataStore:
             source: Long bars, one row per date and symbol: DataFrame, Parquet or CSV file.
             instruments: Facts of the symbols (see ``set_instruments``), stored with the bars.
             ingested_at: Instant of knowledge of restatements; default now.
+            source_name: What reports and errors call the source; default its path.
 
         Raises:
             DataError: The source cannot be understood. The store is as it was.
@@ -117,7 +121,9 @@ class MarketDataStore:
         self._require_writable("ingest bars")
         moment = _utc_naive(ingested_at) if ingested_at is not None else _now()
         facts = None if instruments is None else prepare_instruments(instruments)
-        prepared = prepare_bars(source, instruments=_overlay(self.instruments(), facts))
+        prepared = prepare_bars(
+            source, instruments=_overlay(self.instruments(), facts), source_name=source_name
+        )
         with self._transaction():
             number = self._next_ingestion()
             for frame in (prepared.instruments, facts):
@@ -233,12 +239,8 @@ class MarketDataStore:
         Raises:
             UnknownSymbolError: A symbol has no bar in the store.
         """
-        chosen = self.symbols() if symbols is None else tuple(symbols)
-        where, params = self._selection(symbols, start, end, as_of)
-        arrays = self._arrays(
-            f"SELECT date, symbol, {', '.join(FIELDS)} FROM bar_vintages WHERE {where}", params
-        )
-        return MarketPanel.from_bars(pd.DataFrame(arrays, copy=False), chosen)
+        chosen = self.symbols(as_of) if symbols is None else tuple(symbols)
+        return MarketPanel.from_bars(self.bars(symbols, start, end, as_of), chosen)
 
     def session_dates(
         self,
@@ -468,13 +470,14 @@ class MarketDataStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._run("BEGIN TRANSACTION")
-        try:
-            yield
-        except BaseException:
-            self._run("ROLLBACK")
-            raise
-        self._run("COMMIT")
+        with self._write_lock:  # threads of one process share the connection
+            self._run("BEGIN TRANSACTION")
+            try:
+                yield
+            except BaseException:
+                self._run("ROLLBACK")
+                raise
+            self._run("COMMIT")
 
     @contextmanager
     def _registered(self, **frames: pd.DataFrame) -> Iterator[None]:
@@ -548,6 +551,9 @@ class MarketDataStore:
     def _require_known(self, symbols: Sequence[str]) -> None:
         if isinstance(symbols, str):
             raise DataError(f"symbols must be a sequence, found the text {symbols!r}; use a list")
+        if len(set(symbols)) != len(symbols):
+            twice = next(s for i, s in enumerate(symbols) if s in symbols[:i])
+            raise DataError(f"symbols must each occur once, found {twice} twice; remove one")
         held = [row[0] for row in self._rows("SELECT DISTINCT symbol FROM bar_vintages")]
         unknown = [symbol for symbol in symbols if symbol not in set(held)]
         if unknown:

@@ -46,7 +46,9 @@ class UniverseConfig:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.min_present <= 1.0:
-            raise ConfigError(f"universe min_present must lie in (0, 1], found {self.min_present:g}")
+            raise ConfigError(
+                f"universe min_present must lie in (0, 1], found {self.min_present:g}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

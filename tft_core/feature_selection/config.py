@@ -15,7 +15,7 @@ class FeatureSelectionConfig:
     """Of features whose |r| exceeds this only one, the medoid, is kept."""
     correlation_clip: float = 5.0
     """Standard deviations at which values are clipped before r is taken, as the network
-    sees them: one wild row does not make two features the same."""
+    sees them: a few wild rows do not make two features the same."""
     correlation_max_rows: int = 200_000
     """Above this many training rows, r is taken on evenly spaced ones."""
     cluster_threshold: float = 0.7

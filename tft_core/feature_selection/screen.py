@@ -144,7 +144,7 @@ def cross_check(
     columns = {"evidence": "rank_model", "mi": "rank_mi", "ic_abs": "rank_ic"}
     for source, rank in columns.items():
         table[rank] = table[source].rank(ascending=False, method="average")
-    table["rank_consensus"] = table[list(columns.values())].mean(axis=1)
+    table["rank_consensus"] = table[list(columns.values())].mean(axis=1, skipna=False)
     holds_zero = (table["ic_low"] <= 0.0) & (table["ic_high"] >= 0.0)
     lower_half = table["mi"] <= table["mi"].median()
     stands_out = table["ic_t"].abs() > stats.norm.ppf(1.0 - level / 2.0 / max(len(table), 1))

@@ -66,7 +66,9 @@ class FeatureSelector:
             names = [str(name) for name in table.columns]
             features = table.to_numpy(dtype=np.float32)
         elif names is None:
-            raise SelectionError("a feature matrix must come with its names, found none; give names")
+            raise SelectionError(
+                "a feature matrix must come with its names, found none; give names"
+            )
         self.prefilter_result = prefilter(features, names, self.config, asset_class=asset_class)
         return self.prefilter_result
 
@@ -181,5 +183,7 @@ class FeatureSelector:
                 f"{path} must be a stored selector, found {error}; select again"
             ) from error
         if not isinstance(data, dict):
-            raise SelectionError(f"{path} must be a stored selector, found other JSON; select again")
+            raise SelectionError(
+                f"{path} must be a stored selector, found other JSON; select again"
+            )
         return cls.from_dict(data)

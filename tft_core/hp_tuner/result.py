@@ -51,12 +51,16 @@ class TuningResult:
     @property
     def best_sharpe(self) -> float:
         """Annualised pooled net Sharpe ratio of the best trial, before the penalty."""
-        return float(self.trials.set_index("number").at[self.best_number, "sharpe"])
+        return self._sharpe(self.best_number)
 
     @property
     def default_sharpe(self) -> float:
         """Annualised pooled net Sharpe ratio of the default configuration."""
-        return float(self.trials.set_index("number").at[DEFAULT_SLOT, "sharpe"])
+        return self._sharpe(DEFAULT_SLOT)
+
+    def _sharpe(self, number: int) -> float:
+        values = dict(zip(self.trials["number"], self.trials["sharpe"], strict=True))
+        return float(values.get(number, float("nan")))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the daily returns, as JSON-able data; undefined figures are null."""
@@ -71,8 +75,8 @@ class TuningResult:
             "default_sharpe": finite_or_none(self.default_sharpe),
             "n_finished": self.n_finished,
             "n_pruned": self.n_pruned,
-            "optimiser_steps": int(self.trials["optimiser_steps"].sum()),
-            "seconds": float(self.trials["seconds"].sum()),
+            "optimiser_steps": int(np.sum(np.asarray(self.trials["optimiser_steps"]))),
+            "seconds": float(np.sum(np.asarray(self.trials["seconds"]))),
             "budget": {
                 "kind": self.budget.kind,
                 "spent": self.budget.spent,
@@ -106,8 +110,7 @@ def collect(
         )
     failed = [t.user_attrs.get("slot") for t in study.get_trials(states=(TrialState.FAIL,))]
     rows = [
-        _row(slot, trial, config, space, 1 + failed.count(slot))
-        for slot, trial in finished.items()
+        _row(slot, trial, config, space, 1 + failed.count(slot)) for slot, trial in finished.items()
     ]
     best = max(complete, key=lambda slot: (_value(complete[slot]), -slot))
     n_pruned = len(finished) - len(complete)

@@ -255,9 +255,7 @@ def _has_weight(loss_mode: str | None) -> bool:
     return loss_mode in _LOSSES_WITH_WEIGHT
 
 
-def _can_have_weight(
-    dimensions: Mapping[str, Choice | Range], defaults: Mapping[str, Any]
-) -> bool:
+def _can_have_weight(dimensions: Mapping[str, Choice | Range], defaults: Mapping[str, Any]) -> bool:
     tuned = dimensions.get("loss_mode")
     modes = tuned.values if isinstance(tuned, Choice) else (defaults.get("loss_mode"),)
     return any(_has_weight(mode) for mode in modes)

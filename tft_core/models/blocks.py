@@ -76,9 +76,17 @@ class SequenceBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Float[Tensor, "batch step hidden"], entity: Float[Tensor, "batch hidden"]
+        self,
+        x: Float[Tensor, "batch step hidden"],
+        entity: Float[Tensor, "batch hidden"],
+        *,
+        last_only: bool = False,
     ) -> Float[Tensor, "batch step hidden"]:
-        a = self.norm_lstm(self.dropout(self.lstm(x, entity)) + x)
+        """``last_only`` returns the last step alone, at the cost of one."""
+        h = self.lstm(x, entity)
+        if last_only:
+            h, x = h[:, -1:], x[:, -1:]
+        a = self.norm_lstm(self.dropout(h) + x)
         return self.norm_ffn(self.ffn(a, entity[:, None]) + a)
 
 
@@ -105,9 +113,11 @@ class Decoder(nn.Module):
         x: Float[Tensor, "batch step hidden"],
         y: Float[Tensor, "batch step hidden"] | None,
         entity: Float[Tensor, "batch hidden"],
+        *,
+        last_only: bool = False,
     ) -> Float[Tensor, "batch step hidden"]:
         joined = x if y is None else torch.cat([x, y], dim=-1)
-        return self.body(self.norm_merge(self.merge(joined)), entity)
+        return self.body(self.norm_merge(self.merge(joined)), entity, last_only=last_only)
 
 
 class GRN(nn.Module):

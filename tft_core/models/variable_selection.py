@@ -145,7 +145,7 @@ class IdentifiedSelection(VariableSelection):
 
     @staticmethod
     def _hidden(xt: Tensor, slope: Tensor, shift: Tensor) -> Tensor:
-        return F.elu(torch.addcmul(shift[:, :, None], slope[:, :, None], xt[:, None, :]))
+        return F.elu_(torch.addcmul(shift[:, :, None], slope[:, :, None], xt[:, None, :]))
 
     @torch.no_grad()
     def _update(self, mean: Tensor, cov: Tensor, alive: Tensor | None) -> None:
@@ -182,7 +182,7 @@ class PaperSelection(VariableSelection):
     def forward(self, x: Tensor, group: Tensor, side: Tensor) -> Tensor:
         w = self.weights(x, group, side)
         xt = x.t().contiguous()
-        h = F.elu(torch.addcmul(self.shift[:, :, None], self.slope[:, :, None], xt[:, None, :]))
+        h = F.elu_(torch.addcmul(self.shift[:, :, None], self.slope[:, :, None], xt[:, None, :]))
         scaled = (h * w.t()[:, None]).flatten(0, 1)
         return scaled.t() @ self.mix.flatten(0, 1) + w @ self.bias
 

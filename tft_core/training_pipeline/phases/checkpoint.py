@@ -2,20 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tft_core.checks import Finding, GateConfig, gate
-from tft_core.evidence import choose_path, compare_paths, deflation
+from tft_core.checks import Finding, GateConfig, GateVerdict, gate_verdict
+from tft_core.evidence import EvidenceLedger, choose_path, compare, deflate
 from tft_core.metrics import max_drawdown, sharpe_ann, sharpe_se_ann, summary, total_return
 from tft_core.positions import PositionConfig
 from tft_core.reports.html import TearSheetData, tear_sheet
 from tft_core.reports.plots import equity_png
 from tft_core.schema import LIVE_FOLD, finite_or_none
 from tft_core.training_pipeline.artifacts import Draft
-from tft_core.training_pipeline.graph import study_key
+from tft_core.training_pipeline.graph import UNPARTITIONED_KEY, study_key
 from tft_core.training_pipeline.phases.production import PATHS, git_commit
 from tft_core.training_pipeline.record import wide_net
 from tft_core.training_pipeline.workspace import Progress, Workspace
@@ -38,11 +40,11 @@ def production_checkpoint(
         for p in problems
     )
     net = chained["net"].to_numpy()
-    verdict = gate(
-        workspace.settings.build(GateConfig, "gate"),
+    verdict = gate_verdict(
         net,
-        production_net=_production_record(workspace, directory),
-        findings=tuple(draft.findings),
+        _production_record(workspace, directory, chained["date"]),
+        draft.findings,
+        workspace.settings.build(GateConfig, "gate"),
     )
     figures = {
         name: finite_or_none(value)
@@ -50,18 +52,15 @@ def production_checkpoint(
             net, chained["gross"].to_numpy(), chained["turnover"].to_numpy()
         ).items()
     }
-    promoted = _promote(workspace, directory, verdict.passed, overrides.get("force_reason"))
-    if not verdict.passed:
-        draft.findings.append(
-            Finding(
-                code="gate_passed",
-                severity="warn",
-                message="; ".join(f"{r.code}: {r.message}" for r in verdict.reasons),
-                values={},
-            )
-        )
+    promoted = _promote(workspace, directory, verdict, overrides.get("force_reason"))
+    refusal = verdict.finding()
+    if refusal is not None:
+        draft.findings.append(refusal)
+    EvidenceLedger.under(workspace.settings.home).record_look(
+        candidates[live_path]["content_hash"], workspace.plan.reported_keys, "production_checkpoint"
+    )
     wide = wide_net(pd.concat([*daily.values(), chained.assign(path="shipped")]))
-    evidence = compare_paths(wide["tuned"].to_numpy(), wide["default"].to_numpy())
+    evidence = compare(wide["tuned"].to_numpy(), wide["default"].to_numpy())
     metrics = pd.DataFrame(
         {
             path: {
@@ -85,8 +84,8 @@ def production_checkpoint(
             "promoted": promoted,
             "gate": verdict.to_dict(),
             "figures": figures,
-            "tuned_against_default": evidence.to_dict(),
-            "deflation": deflation(net, _trial_returns(workspace)),
+            "tuned_against_default": _finite(evidence),
+            "deflation": _deflation(workspace),
             "force_reason": overrides.get("force_reason"),
         },
     )
@@ -98,7 +97,7 @@ def production_checkpoint(
         checkpoint=candidates[live_path]["directory"],
         promoted=promoted,
         gate="passed" if verdict.passed else "refused",
-        gate_reasons="; ".join(r.message for r in verdict.reasons) or "every rule holds",
+        gate_reasons=verdict.sentence,
         path=live_path,
         tuned_against_default=evidence.verdict,
         **figures,
@@ -143,42 +142,69 @@ def _pure_paths(daily: Mapping[str, pd.DataFrame]) -> list[pd.DataFrame]:
     return [wide_net(frame)[list(PATHS)] for frame in daily.values()]
 
 
-def _production_record(workspace: Workspace, candidate: Any) -> np.ndarray | None:
-    """Net record stored with the model in production; ``None`` if that is the candidate or none."""
-    current = workspace.registry.production_path_or_none()
-    previous = workspace.artifacts.current("production_checkpoint", "all")
-    if current is None or current == candidate or previous is None:
+def _production_record(
+    workspace: Workspace, candidate: Path, days: pd.Series
+) -> np.ndarray | None:
+    """The record that came with the model in production, on ``days``; NaN where it has none.
+
+    ``None`` if nothing, or the candidate itself, is in production.
+    """
+    history = workspace.registry.production_history()
+    if not history:
         return None
-    if previous.json("verdict.json")["checkpoint"] != str(
+    current = workspace.registry.production_path()
+    previous = workspace.artifacts.current("production_checkpoint", UNPARTITIONED_KEY)
+    if current == candidate:
+        return None
+    if previous is None or previous.json("verdict.json")["checkpoint"] != str(
         current.relative_to(workspace.registry.root)
     ):
-        return None
-    return previous.frame("daily.parquet")["shipped"].dropna().to_numpy()
+        return np.full(len(days), np.nan)
+    record = previous.frame("daily.parquet").set_index("date")["shipped"]
+    return record.reindex(pd.DatetimeIndex(days)).to_numpy(dtype=np.float64)
 
 
-def _promote(workspace: Workspace, directory: Any, passed: bool, force_reason: str | None) -> bool:
-    """Promote a candidate that passed, or was forced with a reason; True if it is in production."""
+def _promote(
+    workspace: Workspace, directory: Path, verdict: GateVerdict, force_reason: str | None
+) -> bool:
+    """Promote a candidate that passed, or was forced with a reason; True if it is in production.
+
+    It serves from the newest session it has seen on, never an earlier one.
+    """
     registry = workspace.registry
-    if registry.production_path_or_none() == directory:
+    if registry.production_history() and registry.production_path() == directory:
         return True
-    if not passed and not force_reason:
+    if not verdict.passed and not force_reason:
         return False
-    _, metadata = registry.load(directory)
+    trained_through = date.fromisoformat(registry.load_metadata(directory).trained_through)
+    serving_since = [event.effective_date for event in registry.production_history()]
     registry.promote(
         directory,
-        reason=f"forced: {force_reason}" if not passed else "gate passed",
-        effective=metadata.trained_through,
+        reason="the gate is open" if verdict.passed else f"forced: {force_reason}",
+        effective=max([trained_through, *serving_since]),
+        gate=verdict.to_dict(),
+        override=not verdict.passed,
     )
     return True
 
 
-def _trial_returns(workspace: Workspace) -> pd.DataFrame | None:
-    """Trial × day returns of the live study; ``None`` where tuning was switched off."""
+def _deflation(workspace: Workspace) -> dict[str, Any] | None:
+    """What the best trial of the live fold's study is worth after the search."""
     used = study_key(LIVE_FOLD, workspace.plan, workspace.retune_every)
     artifact = workspace.artifacts.read("optuna_study", used)
     if "daily.parquet" not in artifact.files:
         return None
-    return artifact.frame("daily.parquet")
+    study = artifact.json("study.json")
+    daily = artifact.frame("daily.parquet").set_index("date")
+    return _finite(deflate(daily, str(study["best_number"]), n_trials=study["n_finished"]))
+
+
+def _finite(figures: Any) -> dict[str, Any]:
+    """A dataclass of figures as JSON values; undefined ones ``None``."""
+    return {
+        name: finite_or_none(value) if isinstance(value, float) else value
+        for name, value in asdict(figures).items()
+    }
 
 
 def _tear_sheet(

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tft_core.checks import bars_are_sane, features_are_covered
-from tft_core.data.quality import quality_summary
+from tft_core.checks import Finding, features_are_covered
+from tft_core.data.panel import MarketPanel
+from tft_core.data.quality import bar_findings, quality_summary
 from tft_core.data.store import MarketDataStore
 from tft_core.errors import DataError
 from tft_core.features.audit import causality_audit, finite_history_audit
 from tft_core.features.kernels import daily_volatility
-from tft_core.checks import Finding
 from tft_core.positions import CostConfig, cost_rates
 from tft_core.reports.html import data_quality_page
 from tft_core.reports.plots import coverage_png
@@ -30,28 +30,45 @@ def market_data(
     with workspace.store() as store:
         symbols = workspace.universe(store.symbols()).symbols
         first, last = _span(workspace, store, key)
-        bars = store.bars(symbols, first, last, as_of=last)
-        if bars.empty:
+        panel = store.panel(symbols, first, last, as_of=last)
+        if not len(panel.dates):
             raise DataError(
                 f"the store must hold bars in [{first}, {last}] for partition {key}, found none; "
                 "move folds.anchor or run `tft ingest`"
             )
         digest = store.data_hash(symbols, first, last, as_of=last)
-    quality = quality_summary(bars)
-    draft.findings.extend(bars_are_sane(quality))
+    n_rows = int(panel.has_session.sum())
+    draft.findings.extend(_sanity(panel))
     draft.write_json(
-        "rows.json", {"data_hash": digest, "n_rows": len(bars), "first": first, "last": last}
+        "rows.json", {"data_hash": digest, "n_rows": n_rows, "first": first, "last": last}
     )
-    draft.write_frame("table_quality.parquet", quality.reset_index())
+    draft.write_frame("table_quality.parquet", quality_summary(panel).reset_index())
     draft.summary.update(
-        n_rows=len(bars),
-        n_symbols=int(bars["symbol"].nunique()),
-        n_sessions=int(bars["date"].nunique()),
-        first=str(bars["date"].min().date()),
-        last=str(bars["date"].max().date()),
+        n_rows=n_rows,
+        n_symbols=int(panel.has_session.any(axis=0).sum()),
+        n_sessions=len(panel.dates),
+        first=str(panel.dates[0].date()),
+        last=str(panel.dates[-1].date()),
         data_hash=digest[:16],
         n_findings=len(draft.findings),
     )
+
+
+BLOCKING_RULES = ("no_bars", "invalid_price", "too_many_broken_symbols")
+
+
+def _sanity(panel: MarketPanel) -> list[Finding]:
+    """Findings about the bars; only those that make the set as a whole unusable block."""
+    return [
+        Finding(
+            code=f"bars_are_sane.{finding.rule}",
+            severity="error" if finding.rule in BLOCKING_RULES else "warn",
+            message=finding.message,
+            values={"symbol": finding.symbol, "value": finding.value},
+        )
+        for finding in bar_findings(panel)
+        if finding.severity != "info"
+    ]
 
 
 def mega_features(

@@ -327,8 +327,8 @@ def _verify_candidate(
     if not problems:
         loaded = TFTInferencePipeline.from_checkpoint(directory)
         rows = np.flatnonzero(part.validation)[-64:]
-        again = loaded.ensemble.predict(part.rows, rows).mean
-        trained = result.ensemble.predict(part.rows, rows).mean
+        again = loaded.ensemble.predict(part.rows, rows).z
+        trained = result.ensemble.predict(part.rows, rows).z
         if not np.array_equal(again, trained):
             worst = float(np.max(np.abs(again - trained)))
             problems = [f"outputs differ from those before saving by {worst:.2e}"]

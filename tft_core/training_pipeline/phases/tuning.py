@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tft_core.data.universe import Universe
+from tft_core.evidence import EvidenceLedger
 from tft_core.feature_selection import FeatureSelectionConfig
 from tft_core.features.normalization import Scaler
 from tft_core.folds import FoldConfig, split_sessions
@@ -20,14 +21,15 @@ from tft_core.hp_tuner import (
     TunerConfig,
     inner_folds,
 )
+from tft_core.hp_tuner.space import TUNABLE
 from tft_core.models.config import XTrendConfig
 from tft_core.positions import PositionConfig, walk_positions
-from tft_core.schema import content_hash
+from tft_core.schema import MODEL_TYPE, finite_or_none
 from tft_core.sequences import RowTable
 from tft_core.training.config import TrainingConfig
 from tft_core.training.walk_forward import train_ensemble
 from tft_core.training_pipeline.artifacts import Draft
-from tft_core.training_pipeline.graph import study_key
+from tft_core.training_pipeline.graph import SPECS, study_key
 from tft_core.training_pipeline.phases.selection import prefilter_rows, shipped_features
 from tft_core.training_pipeline.record import record_path
 from tft_core.training_pipeline.rows import FoldData, load_training_data
@@ -53,33 +55,47 @@ def optuna_study(
         return
     settings = workspace.settings
     config = settings.build(TunerConfig, "tuning", **overrides)
-    objective = StudyObjective(workspace, key, config)
-    space = SearchSpace.from_table(config.space, default_values(workspace))
     tuner = HPTuner(
         config,
-        objective,
-        space=space,
-        storage_url=settings.studies_url,
-        study_name=f"{key}-{study_identity(workspace, key, config, space)[:16]}",
-        progress=lambda number, total, value, best: progress(
-            f"optuna_study {key}: trial {number + 1} of {total}, "
-            f"objective {_figure(value)}, best {_figure(best)}"
-        ),
+        partial(StudyObjective, workspace, key, config),
+        settings.studies_url,
+        f"{MODEL_TYPE}-{key}",
+        defaults=default_values(workspace),
+        identity=study_identity(workspace, key),
     )
-    result = tuner.tune()
-    draft.write_json("study.json", {"study": key, **result.to_dict()})
-    draft.write_frame("table_trials.parquet", result.trials)
-    draft.write_frame("daily.parquet", result.daily.reset_index())
+    result = tuner.tune(
+        lambda number, total, value, best: progress(
+            f"optuna_study {key}: trial {number + 1} of {total}, "
+            f"objective {value:.2f}, best {best:.2f}"
+        )
+    )
+    ledger = EvidenceLedger.under(settings.home)
+    ledger.record_trials(result.study_name, result.trials)
+    draft.write_json("study.json", {"study": key, **_without_times(result.to_dict())})
+    draft.write_frame("table_trials.parquet", result.trials.drop(columns=["seconds", "attempts"]))
+    daily = result.daily.rename(columns=str)
+    draft.write_frame("daily.parquet", daily.reset_index())
     draft.summary.update(
         study=key,
         is_pointer=False,
-        best_value=result.best_value,
-        default_value=result.default_value,
+        best_value=finite_or_none(result.best_value),
+        default_value=finite_or_none(result.default_value),
         n_finished=result.n_finished,
         n_pruned=result.n_pruned,
         budget=result.budget.sentence,
         best_params=str(result.best_params),
+        seconds=round(float(result.trials["seconds"].sum()), 1),
+        optimiser_steps=int(result.trials["optimiser_steps"].sum()),
     )
+
+
+def _without_times(study: dict[str, Any]) -> dict[str, Any]:
+    """The study without wall times, which differ between two runs of the same search."""
+    trials = [
+        {k: v for k, v in row.items() if k not in ("seconds", "attempts")}
+        for row in study["trials"]
+    ]
+    return {**{k: v for k, v in study.items() if k != "seconds"}, "trials": trials}
 
 
 def default_values(workspace: Workspace) -> dict[str, Any]:
@@ -90,8 +106,6 @@ def default_values(workspace: Workspace) -> dict[str, Any]:
         settings.build(TrainingConfig, "training"),
         settings.build(PositionConfig, "positions"),
     )
-    from tft_core.hp_tuner.space import TUNABLE
-
     owner = dict(zip(("model", "training", "positions"), parts, strict=True))
     values = {name: getattr(owner[of], name) for name, (of, _) in TUNABLE.items()}
     return {**values, "warmup": owner["model"].warmup}
@@ -103,22 +117,18 @@ def default_params(workspace: Workspace) -> dict[str, Any]:
     return SearchSpace.from_table(config.space, default_values(workspace)).default_params()
 
 
-def study_identity(
-    workspace: Workspace, key: str, config: TunerConfig, space: SearchSpace
-) -> str:
-    """Hash of all that gives a trial its meaning; another value opens another study."""
-    upstream = [
-        workspace.artifacts.read(asset, k).content_hash
+def study_identity(workspace: Workspace, key: str) -> dict[str, Any]:
+    """What gives a trial its meaning beside space and budget: data, features, other settings."""
+    upstream = {
+        f"{asset}/{k}": workspace.artifacts.read(asset, k).content_hash
         for asset, k in workspace.upstream("optuna_study", key)
-    ]
-    return content_hash(
-        {
-            "upstream": upstream,
-            "config": config.identity(),
-            "space": space.to_dict(),
-            "code": workspace.fingerprint("optuna_study"),
-        }
-    )
+    }
+    sections = workspace.settings.sections
+    fixed = {name: sections.get(name, {}) for name in SPECS["optuna_study"].sections}
+    del fixed["tuning"]
+    folds = {k: v for k, v in sections.get("folds", {}).items() if k != "n_windows"}
+    code = SPECS["optuna_study"].code_version
+    return {"upstream": upstream, "settings": fixed, "folds": folds, "code": code}
 
 
 @dataclass(frozen=True)
@@ -203,7 +213,7 @@ class StudyObjective:
         end_rows = np.flatnonzero(inside)
         raw = np.full((len(prepared.data.dates), len(prepared.rows.symbols)), np.nan)
         output = fitted.ensemble.predict(prepared.rows, end_rows)
-        raw[prepared.rows.date_index[end_rows], prepared.rows.asset_id[end_rows]] = output.mean
+        raw[prepared.rows.date_index[end_rows], prepared.rows.asset_id[end_rows]] = output.z
         positions_config = settings.build(PositionConfig, "positions", **split.positions)
         positions = walk_positions(raw[window], positions_config)
         record = record_path(prepared.data, self.universe, window, positions, positions_config)
@@ -262,6 +272,3 @@ class PreparedInner:
     train: np.ndarray
     test_sessions: np.ndarray
 
-
-def _figure(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.2f}"

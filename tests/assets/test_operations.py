@@ -1,0 +1,306 @@
+"""Jobs, schedules, executors, dead runs, and what people set for one run."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+import pandas as pd
+import pytest
+import yaml
+from fake_workspace import Home
+
+from tft_assets.build import build_defs
+from tft_assets.checks import check_results
+from tft_assets.config import CheckpointOverrides, TrainingOverrides, TuningOverrides
+from tft_assets.executors import make_executor
+from tft_assets.metadata import figure, plot, table
+from tft_assets.progress import Durations, spoken, throttled
+from tft_assets.runs import PROCESS_TAG, is_gone, process_name, sweep_dead_runs
+from tft_core.errors import ArtifactError, ConfigError
+
+ROOT = Path(__file__).parents[2]
+
+
+# -- jobs and schedules ------------------------------------------------------------------------
+
+
+def test_the_nightly_job_makes_one_session_from_positions_to_signals(
+    home: Home, instance: dg.DagsterInstance
+) -> None:
+    job = build_defs(home.resources()).resolve_job_def("nightly_inference")
+    result = job.execute_in_process(partition_key="2026-11-13", instance=instance)
+    assert result.success
+    assert home.workspace().artifacts.current("strategy_signals", "2026-11-13") is not None
+
+
+def test_the_live_fold_job_makes_all_of_a_fold_in_one_run(
+    home: Home, instance: dg.DagsterInstance
+) -> None:
+    job = build_defs(home.resources()).resolve_job_def("live_fold")
+    for key in home.workspace().plan.keys:
+        assert job.execute_in_process(partition_key=key, instance=instance).success
+    assert home.workspace().is_fresh("production_fold", "live")
+
+
+def test_every_job_has_a_longest_run_time(home: Home) -> None:
+    defs = build_defs(home.resources())
+    for name in ("nightly_inference", "refit", "live_fold", "weekly_health"):
+        assert int(defs.resolve_job_def(name).tags["dagster/max_runtime"]) >= 3600
+
+
+def evaluate(home: Home, name: str, when: datetime) -> list[dg.RunRequest]:
+    defs = build_defs(home.resources())
+    schedule = defs.resolve_schedule_def(name)
+    with dg.build_schedule_context(
+        scheduled_execution_time=when, repository_def=defs.get_repository_def()
+    ) as context:
+        return list(schedule.evaluate_tick(context).run_requests or [])
+
+
+def test_the_nightly_schedule_asks_for_the_session_of_the_markets_own_day(home: Home) -> None:
+    # 18:00 in Kolkata on Friday the 13th is 12:30 in UTC
+    when = datetime(2026, 11, 13, 12, 30, tzinfo=ZoneInfo("UTC"))
+    requests = evaluate(home, "nightly_inference_after_close", when)
+    assert [(r.run_key, r.partition_key) for r in requests] == [("2026-11-13", "2026-11-13")]
+
+
+def test_the_nightly_schedule_skips_a_day_without_a_session(home: Home) -> None:
+    home.sections["operations"]["exchange"] = "XNYS"
+    thanksgiving = datetime(2026, 11, 26, 12, 30, tzinfo=ZoneInfo("UTC"))
+    assert evaluate(home, "nightly_inference_after_close", thanksgiving) == []
+
+
+def test_schedules_and_sensors_ship_stopped_in_the_markets_time_zone(home: Home) -> None:
+    defs = build_defs(home.resources())
+    schedules = [defs.resolve_schedule_def(n) for n in (
+        "nightly_inference_after_close", "weekly_health_check", "monthly_refit")]
+    assert {s.default_status for s in schedules} == {dg.DefaultScheduleStatus.STOPPED}
+    assert {s.execution_timezone for s in schedules} == {"Asia/Kolkata"}
+    assert [s.cron_schedule for s in schedules] == ["0 18 * * 1-5", "0 9 * * 6", "0 3 1 * *"]
+    sensors = defs.get_repository_def().sensor_defs
+    assert {s.default_status for s in sensors} == {dg.DefaultSensorStatus.STOPPED}
+
+
+def test_the_monthly_refit_starts_the_checkpoint_once_a_month(home: Home) -> None:
+    when = datetime(2026, 12, 1, 3, 0, tzinfo=ZoneInfo("Asia/Kolkata"))
+    (request,) = evaluate(home, "monthly_refit", when)
+    assert (request.run_key, request.partition_key) == ("2026-12", None)
+    assert build_defs(home.resources()).resolve_schedule_def("monthly_refit").job_name == "refit"
+
+
+def test_the_weekly_check_passes_on_warnings_and_fails_on_errors(
+    home: Home, instance: dg.DagsterInstance
+) -> None:
+    def run() -> dg.ExecuteInProcessResult:
+        job = build_defs(home.resources()).resolve_job_def("weekly_health")
+        return job.execute_in_process(instance=instance, raise_on_error=False)
+
+    home.set_faults({"health": [["warn", "inputs_have_not_drifted", "PSI 3.1"]]})
+    assert run().success
+    home.set_faults({"health": [["error", "data_is_fresh", "newest bar is 9 sessions old"]]})
+    failed = run()
+    event = next(e for e in failed.all_events if e.is_step_failure)
+    assert event.step_failure_data.user_failure_data.description == (
+        "data_is_fresh: newest bar is 9 sessions old"
+    )
+
+
+# -- executors ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environ", "name"),
+    [({}, "multiprocess"), ({"TFT_EXECUTOR": "in_process"}, "in_process")],
+)
+def test_the_executor_is_chosen_by_environment(environ: dict[str, str], name: str) -> None:
+    assert make_executor(environ).name == name
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"TFT_EXECUTOR": "celery"}, r"one of multiprocess, in_process, ray, k8s, found 'celery'"),
+        ({"TFT_MAX_PROCESSES": "0"}, r"TFT_MAX_PROCESSES must be .* found '0'"),
+    ],
+)
+def test_an_executor_that_cannot_be_is_refused(environ: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_executor(environ)
+
+
+@pytest.mark.parametrize("name", ["ray", "k8s"])
+def test_an_executor_without_its_extra_names_the_extra(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, f"dagster_{name}", None)  # as if not installed
+    with pytest.raises(ConfigError, match=rf"extra \[{name}\].*pip install 'tft-lifecycle\[{name}\]'"):
+        make_executor({"TFT_EXECUTOR": name, "TFT_RAY_ADDRESS": "http://127.0.0.1:8265"})
+
+
+# -- dead runs ---------------------------------------------------------------------------------
+
+
+def dead_process() -> str:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        name = process_name(child.pid)
+    return name
+
+
+def test_a_process_is_known_by_its_start_too() -> None:
+    mine = process_name()
+    assert not is_gone(mine)
+    assert is_gone(dead_process())
+    host, pid, start = mine.rsplit(":", 2)
+    if start:
+        assert is_gone(f"{host}:{pid}:{int(start) - 1}")  # the number was given away again
+    assert not is_gone(f"another-{host}:1:1")  # not ours to tell
+
+
+def test_a_killed_run_is_ended_and_its_slot_given_back() -> None:
+    limits = {"concurrency": {"pools": {"default_limit": 1, "granularity": "op"}}}
+    with dg.instance_for_test(overrides=limits) as instance:
+        storage = instance.event_log_storage
+        killed = instance.create_run_for_job(dummy_job(), status=dg.DagsterRunStatus.STARTED,
+                                             tags={f"{PROCESS_TAG}/exploration_fold": dead_process()})
+        alive = instance.create_run_for_job(dummy_job(), status=dg.DagsterRunStatus.STARTED,
+                                            tags={PROCESS_TAG: process_name()})
+        untold = instance.create_run_for_job(dummy_job(), status=dg.DagsterRunStatus.STARTED)
+        storage.initialize_concurrency_limit_to_default("gpu")
+        assert storage.claim_concurrency_slot("gpu", killed.run_id, "step").is_claimed
+        assert not storage.claim_concurrency_slot("gpu", alive.run_id, "step").is_claimed
+
+        lines = sweep_dead_runs(instance)
+
+        assert len(lines) == 2
+        assert instance.get_run_by_id(killed.run_id).status == dg.DagsterRunStatus.FAILURE
+        for run in (alive, untold):
+            assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.STARTED
+        assert storage.check_concurrency_claim("gpu", alive.run_id, "step").is_claimed
+
+
+def dummy_job() -> dg.JobDefinition:
+    @dg.job
+    def dummy() -> None: ...
+
+    return dummy
+
+
+# -- what people set and see -------------------------------------------------------------------
+
+
+def test_launchpad_fields_are_fields_of_the_core_and_default_to_the_file() -> None:
+    from tft_core.hp_tuner.config import TunerConfig
+    from tft_core.training.config import TrainingConfig
+    from tft_core.training_pipeline.config import ExplorationConfig
+    from tft_core.training_pipeline.phases import PHASES
+
+    def names(cls: type) -> set[str]:
+        return {field.name for field in dataclasses.fields(cls)}
+
+    training, tuning = set(TrainingOverrides.model_fields), set(TuningOverrides.model_fields)
+    assert training <= names(TrainingConfig) & names(ExplorationConfig)
+    assert tuning <= names(TunerConfig)
+    assert training == set(PHASES["exploration_fold"].overrides)
+    assert training == set(PHASES["production_fold"].overrides)
+    assert tuning == set(PHASES["optuna_study"].overrides)
+    assert CheckpointOverrides(force_reason="x").to_core().keys() == set(
+        PHASES["production_checkpoint"].overrides
+    )
+    for config in (TrainingOverrides, TuningOverrides, CheckpointOverrides):
+        assert config().to_core() == {}
+
+
+def test_an_error_that_belongs_to_no_check_is_not_lost(home: Home) -> None:
+    home.set_faults({"prefiltered_features/2022-01-01": {"finds": ["error nobody.looks"]}})
+    workspace = home.workspace()
+    for asset in ("market_data", "mega_features"):
+        workspace.build(asset, "2022-01-01")
+    with pytest.raises(ArtifactError, match=r"found nobody\.looks"):
+        check_results(workspace.build("prefiltered_features", "2022-01-01"))
+
+
+def test_a_finding_with_a_detail_belongs_to_its_check(home: Home) -> None:
+    home.set_faults({"market_data/2022-01-01": {"finds": ["warn bars_are_sane.spike"]}})
+    (result,) = check_results(home.workspace().build("market_data", "2022-01-01"))
+    assert (result.check_name, result.passed) == ("bars_are_sane", False)
+    assert result.severity == dg.AssetCheckSeverity.WARN
+
+
+def test_figures_keep_their_kind_and_undefined_ones_are_null() -> None:
+    assert figure(0.5) == dg.MetadataValue.float(0.5)
+    assert figure(3) == dg.MetadataValue.int(3)
+    assert figure(True) == dg.MetadataValue.bool(True)
+    assert figure(float("nan")) == dg.MetadataValue.null()
+    assert figure("refused") == dg.MetadataValue.text("refused")
+
+
+def test_tables_show_undefined_cells_as_empty_and_days_as_days() -> None:
+    frame = pd.DataFrame(
+        {"day": pd.to_datetime(["2026-11-13", "2026-11-16"]), "n": [1, 2], "x": [0.25, float("nan")]}
+    )
+    shown = table(frame)
+    assert [record.data for record in shown.records] == [
+        {"day": "2026-11-13", "n": 1, "x": 0.25},
+        {"day": "2026-11-16", "n": 2, "x": ""},
+    ]
+
+
+def test_a_plot_is_shown_inline_and_a_large_one_is_linked(tmp_path: Path) -> None:
+    small, large = tmp_path / "small.png", tmp_path / "large.png"
+    small.write_bytes(b"png")
+    large.write_bytes(b"0" * 600_000)
+    assert plot(small) == dg.MetadataValue.md("![small](data:image/png;base64,cG5n)")
+    assert plot(large) == dg.MetadataValue.path(large)
+
+
+def test_progress_lines_are_throttled_and_time_left_is_what_the_timed_builds_say() -> None:
+    lines: list[str] = []
+    write = throttled(lines.append, every_s=0.05)
+    for number in range(3):
+        write(f"epoch {number}")
+    time.sleep(0.06)
+    write("epoch 9")
+    assert lines == ["epoch 0", "epoch 9"]
+    durations = Durations()
+    assert durations.left(["a"]) == "time left not known yet"
+    durations.add("a", 60.0)
+    durations.add("a", 120.0)
+    assert durations.left(["a", "a"]) == "about 3 min left"
+    assert durations.left(["a", "b"]) == "at least 2 min left"
+    assert [spoken(s) for s in (45.0, 600.0, 12_000.0)] == ["45 s", "10 min", "3 h 20 min"]
+
+
+# -- files at the root ---------------------------------------------------------------------------
+
+
+def test_the_instance_file_is_one_that_dagster_accepts(tmp_path: Path) -> None:
+    text = (ROOT / "dagster_home" / "dagster.yaml").read_text()
+    (tmp_path / "dagster.yaml").write_text(text)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert instance.telemetry_enabled is False
+        assert instance.nux_enabled is False
+        assert instance.managed_python_loggers == ["tft_core"]
+        assert instance.run_monitoring_enabled
+        pools = instance.get_concurrency_config().pool_config
+        assert pools.default_pool_limit == 1
+        assert pools.pool_granularity is not None and pools.pool_granularity.value == "op"
+
+
+def test_the_workspace_file_names_the_one_code_location() -> None:
+    (entry,) = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]
+    assert entry["python_module"]["module_name"] == "tft_assets.definitions"
+
+
+def test_the_core_never_imports_dagster() -> None:
+    code = (
+        "import sys, tft_core.training_pipeline, tft_core.training_pipeline.phases; "
+        "sys.exit(any(n.split('.')[0] in ('dagster', 'tft_assets') for n in sys.modules))"
+    )
+    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environ).returncode == 0

@@ -1,0 +1,133 @@
+"""Change points: where in a recent window the mean or the volatility broke, and how much.
+
+Every split of a grid is tried on volatility-scaled returns that are already known, so the
+break is found when it can be seen, never dated back.
+"""
+
+import numpy as np
+
+from tft_core.features import kernels as k
+from tft_core.features.registry import FeatureGroup, definer
+from tft_core.features.sessions import SIGMA_LOOKBACK, OwnSessions
+
+MEAN_SPLITS = {21: range(4, 18), 63: range(6, 58, 3), 126: range(12, 115, 6)}
+"""Window → sessions after the break that are tried."""
+VOL_WINDOWS = (63, 126)
+VARIANCE_FLOOR = 0.01
+"""Added to each side's variance (in units of σ²), so that stale prices give no infinite score."""
+
+_define = definer("cpd")
+_SOURCE = "Page 1957; Horváth & Rice 2014 (maximal likelihood ratio)"
+
+
+def _lookback(window: int) -> int:
+    return SIGMA_LOOKBACK + window
+
+
+FEATURES = (
+    *(
+        _define(f"mean_score_{w}", "close", _lookback(w), "share",
+                f"share of the variance of {w} scaled returns explained by the best split of "
+                "their mean", _SOURCE)
+        for w in MEAN_SPLITS
+    ),
+    *(
+        _define(f"mean_loc_{w}", "close", _lookback(w), "share of the window",
+                f"sessions since the best split of the mean / {w}", _SOURCE)
+        for w in MEAN_SPLITS
+    ),
+    *(
+        _define(f"mean_shift_{w}", "close", _lookback(w), "standard deviations",
+                f"mean after minus before the best split of {w} scaled returns", _SOURCE)
+        for w in MEAN_SPLITS
+    ),
+    *(
+        _define(f"vol_score_{w}", "close", _lookback(w), "nats per session",
+                f"log likelihood ratio of the best split of variance over {w} sessions / {w}",
+                _SOURCE)
+        for w in VOL_WINDOWS
+    ),
+    *(
+        _define(f"vol_loc_{w}", "close", _lookback(w), "share of the window",
+                f"sessions since the best split of variance / {w}", _SOURCE)
+        for w in VOL_WINDOWS
+    ),
+    _define("cusum_up_63", "close", _lookback(63), "standard deviations",
+            "cumulated scaled return above its lowest point of 63 sessions / √63", "Page 1957"),
+    _define("cusum_down_63", "close", _lookback(63), "standard deviations",
+            "cumulated scaled return below its highest point of 63 sessions / √63", "Page 1957"),
+)  # fmt: skip
+
+
+def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
+    """All features of the group."""
+    out: dict[str, np.ndarray] = {}
+    scaled = bars.z_ret
+    known = ~np.isnan(scaled)
+    filled = np.where(known, scaled, 0.0)
+    total, squares = np.cumsum(filled, axis=-1), np.cumsum(filled**2, axis=-1)
+    for w, splits in MEAN_SPLITS.items():
+        enough = known & (k.window_sum(known, w) >= k.required(w, None))
+        score, location, shift = _mean_break(total, squares, w, splits)
+        varies = enough & (score > 0.0)
+        out[f"cpd_mean_score_{w}"] = np.where(enough, score, np.nan)
+        out[f"cpd_mean_loc_{w}"] = np.where(varies, location / w, np.nan)
+        out[f"cpd_mean_shift_{w}"] = np.where(varies, shift, np.nan)
+        if w in VOL_WINDOWS:
+            score, location = _variance_break(squares, w, splits)
+            out[f"cpd_vol_score_{w}"] = np.where(enough, score, np.nan)
+            out[f"cpd_vol_loc_{w}"] = np.where(enough & (score > 0.0), location / w, np.nan)
+    path = np.where(known, total, np.nan)
+    out["cpd_cusum_up_63"] = (path - k.move_min(path, 64)) / 63**0.5
+    out["cpd_cusum_down_63"] = (k.move_max(path, 64) - path) / 63**0.5
+    return out
+
+
+def _mean_break(
+    total: np.ndarray, squares: np.ndarray, window: int, splits: range
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    whole = _since(total, window)
+    spread = _since(squares, window) - whole**2 / window
+    spread = np.where(spread > 1e-9, spread, np.nan)
+    best = np.full(total.shape, -1.0)
+    location, shift = np.zeros(total.shape), np.zeros(total.shape)
+    for after in splits:
+        recent = _since(total, after)
+        step = recent / after - (whole - recent) / (window - after)
+        explained = np.round(after * (window - after) / window * step**2 / spread, 9)
+        better = explained > best
+        best = np.where(better, explained, best)
+        location = np.where(better, after, location)
+        shift = np.where(better, step, shift)
+    return np.where(best >= 0.0, best, np.nan), location, shift
+
+
+def _variance_break(
+    squares: np.ndarray, window: int, splits: range
+) -> tuple[np.ndarray, np.ndarray]:
+    whole = _since(squares, window)
+    single = np.log(whole / window + VARIANCE_FLOOR)
+    best, location = np.full(squares.shape, -1.0), np.zeros(squares.shape)
+    for after in splits:
+        recent = _since(squares, after)
+        share = after / window
+        split = share * np.log(recent / after + VARIANCE_FLOOR)
+        split += (1.0 - share) * np.log((whole - recent) / (window - after) + VARIANCE_FLOOR)
+        gain = np.round(single - split, 9)
+        better = gain > best
+        best = np.where(better, gain, best)
+        location = np.where(better, after, location)
+    return np.where(best >= 0.0, best, np.nan), location
+
+
+def _since(cumulated: np.ndarray, sessions: int) -> np.ndarray:
+    return k.diff(cumulated, sessions)
+
+
+GROUP = FeatureGroup(
+    name="cpd",
+    title="Change points",
+    axis="own_sessions",
+    features=FEATURES,
+    compute=compute,
+)

@@ -1,0 +1,124 @@
+"""Cross-section and breadth: an asset against the dated universe, and the universe itself."""
+
+import bottleneck as bn
+import numpy as np
+
+from tft_core.features import kernels as k
+from tft_core.features.market import MarketGrid
+from tft_core.features.registry import FeatureGroup, definer
+from tft_core.features.sessions import SIGMA_LOOKBACK
+
+RANKED = (5, 21, 63, 126, 252)
+RELATIVE = (1, 21, 63, 252)
+MEANS = (1, 21, 63)
+
+_define = definer("xs")
+
+FEATURES = (
+    *(
+        _define(f"rank_ret_{w}", "close", w + 1, "rank in [-1, 1]",
+                f"rank of the {w}-session return within the universe", "Asness et al. 2013")
+        for w in RANKED
+    ),
+    _define("rank_vol_63", "close", 64, "rank in [-1, 1]",
+            "rank of 63-session volatility within the universe"),
+    _define("rank_sharpe_252", "close", 253, "rank in [-1, 1]",
+            "rank of the 252-session Sharpe ratio within the universe"),
+    *(
+        _define(f"rel_ret_{w}", "close", SIGMA_LOOKBACK, "volatilities of the horizon",
+                f"{w}-session return / (σ √{w}) minus the universe's median of it")
+        for w in RELATIVE
+    ),
+    _define("adv_share_1", "close", 2, "share", "share of the universe that rose"),
+    _define("adv_share_5", "close", 6, "share", "mean share of risers over 5 market sessions"),
+    _define("adv_share_21", "close", 22, "share", "mean share of risers over 21 market sessions"),
+    *(
+        _define(f"above_sma_{w}", "close", w, "share",
+                f"share of the universe above its {w}-session mean")
+        for w in (50, 200)
+    ),
+    _define("new_high_share_252", "close", 252, "share",
+            "share of the universe within 2 % of the 252-session range from its high"),
+    _define("new_low_share_252", "close", 252, "share",
+            "share of the universe within 2 % of the 252-session range from its low"),
+    *(
+        _define(f"mean_ret_{w}", "close", SIGMA_LOOKBACK, "volatilities of the horizon",
+                f"universe's mean of {w}-session return / (σ √{w})")
+        for w in MEANS
+    ),
+    *(
+        _define(f"dispersion_{w}", "close", SIGMA_LOOKBACK, "volatilities of the horizon",
+                f"universe's deviation of {w}-session return / (σ √{w})")
+        for w in (1, 21)
+    ),
+    _define("dispersion_z_252", "close", SIGMA_LOOKBACK + 251, "standard deviations",
+            "21-session dispersion, standardised over 252 market sessions"),
+    _define("vol_ratio_mean", "close", 253, "log ratio",
+            "universe's mean log of 21-session / 252-session volatility"),
+    _define("mom_breadth_252", "close", 253, "share",
+            "share of the universe with a positive 252-session return"),
+)  # fmt: skip
+
+
+def compute(grid: MarketGrid) -> dict[str, np.ndarray]:
+    """All features of the group."""
+    own, out = grid.own, {}
+    over = {w: k.diff(own.log_close, w) for w in {*RANKED, *RELATIVE, *MEANS}}
+    scaled = {
+        w: grid.members(k.ratio(over[w], own.sigma * w**0.5)) for w in {*RELATIVE, *MEANS}
+    }
+    for w in RANKED:
+        out[f"xs_rank_ret_{w}"] = _rank(grid.members(over[w]))
+    close_vol = {w: k.move_std(own.log_ret, w) for w in (21, 63, 252)}
+    out["xs_rank_vol_63"] = _rank(grid.members(close_vol[63]))
+    sharpe = k.ratio(k.move_mean(own.log_ret, 252), close_vol[252])
+    out["xs_rank_sharpe_252"] = _rank(grid.members(sharpe))
+    for w in RELATIVE:
+        out[f"xs_rel_ret_{w}"] = scaled[w] - bn.nanmedian(scaled[w], axis=1)[:, None]
+    risers = _share(grid, own.log_ret, own.log_ret > 0.0)
+    out["xs_adv_share_1"] = risers
+    for w in (5, 21):
+        out[f"xs_adv_share_{w}"] = k.move_mean(risers[None], w)[0]
+    for w in (50, 200):
+        mean = k.move_mean(own.close, w)
+        # a price that never moved is not above its mean, whatever the last bit says
+        out[f"xs_above_sma_{w}"] = _share(grid, mean, own.close > mean * (1.0 + 1e-12))
+    low, high = k.move_min(own.close, 252), k.move_max(own.close, 252)
+    place = k.ratio(own.close - low, high - low)
+    out["xs_new_high_share_252"] = _share(grid, place, place >= 0.98)
+    out["xs_new_low_share_252"] = _share(grid, place, place <= 0.02)
+    for w in MEANS:
+        out[f"xs_mean_ret_{w}"] = bn.nanmean(scaled[w], axis=1)
+    for w in (1, 21):
+        out[f"xs_dispersion_{w}"] = _deviation(scaled[w])
+    out["xs_dispersion_z_252"] = k.move_zscore(out["xs_dispersion_21"][None], 252)[0]
+    log_ratio = k.log(k.ratio(close_vol[21], close_vol[252]))
+    out["xs_vol_ratio_mean"] = bn.nanmean(grid.members(log_ratio), axis=1)
+    out["xs_mom_breadth_252"] = _share(grid, over[252], over[252] > 0.0)
+    return out
+
+
+def _share(grid: MarketGrid, values: np.ndarray, is_true: np.ndarray) -> np.ndarray:
+    return bn.nanmean(grid.members(np.where(np.isnan(values), np.nan, is_true)), axis=1)
+
+
+def _rank(values: np.ndarray) -> np.ndarray:
+    """Rank from -1 (lowest) to 1 among the known; ties share their mean rank."""
+    known = np.isfinite(values).sum(axis=1, keepdims=True)
+    # rounded: equal returns must tie whatever their last bit is
+    rank = bn.nanrankdata(np.round(values, 12), axis=1)
+    return k.ratio(2.0 * (rank - 1.0), known - 1.0) - 1.0
+
+
+def _deviation(values: np.ndarray) -> np.ndarray:
+    deviation = bn.nanstd(values, axis=1)
+    return np.where(np.isfinite(values).sum(axis=1) >= 2, deviation, np.nan)
+
+
+GROUP = FeatureGroup(
+    name="xs",
+    title="Cross-section and breadth",
+    axis="market",
+    features=FEATURES,
+    compute=compute,
+)

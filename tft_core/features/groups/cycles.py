@@ -1,0 +1,75 @@
+"""Cycles: the spectrum of scaled returns in the last half year and its phase today."""
+
+import numpy as np
+
+from tft_core.features import kernels as k
+from tft_core.features.registry import FeatureGroup, definer
+from tft_core.features.sessions import SIGMA_LOOKBACK, OwnSessions
+
+WINDOW = 126
+BANDS = {"42_126": (1, 3), "21_31": (4, 6), "10_18": (7, 12), "5_10": (13, 25)}
+"""Periods in sessions → first and last Fourier bin of 126."""
+PHASES = {63: 2, 21: 6}
+"""Period in sessions → Fourier bin."""
+
+_define = definer("cyc")
+_LOOKBACK = SIGMA_LOOKBACK + WINDOW
+
+FEATURES = (
+    *(
+        _define(f"power_{band}", "close", _LOOKBACK, "share",
+                f"share of spectral power at periods of {band.replace('_', '–')} sessions")
+        for band in BANDS
+    ),
+    _define("peak_period", "close", _LOOKBACK, "log sessions",
+            "log of the period with the most spectral power"),
+    _define("spectral_entropy", "close", _LOOKBACK, "share of the maximum",
+            "entropy of the spectrum; 1 is white noise"),
+    *(
+        _define(f"{part}_{period}", "close", _LOOKBACK, "ratio in [-1, 1]",
+                f"{part} of the {period}-session cycle's phase today × its share of amplitude")
+        for period in PHASES
+        for part in ("cos", "sin")
+    ),
+)  # fmt: skip
+
+
+def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
+    """All features of the group."""
+    scaled = bars.z_ret
+    out = {f.name: np.full(scaled.shape, np.nan) for f in FEATURES}
+    start = max(bars.first_out, WINDOW - 1)
+    if start >= scaled.shape[1]:
+        return out
+    taper = np.hanning(WINDOW + 2)[1:-1]
+    for asset, series in enumerate(scaled):
+        windows = np.lib.stride_tricks.sliding_window_view(series[start - WINDOW + 1 :], WINDOW)
+        centred = windows - windows.mean(axis=1, keepdims=True)
+        spectrum = np.fft.rfft(centred * taper, axis=1)[:, 1:]
+        power = spectrum.real**2 + spectrum.imag**2
+        total = power.sum(axis=1, keepdims=True)
+        share = k.ratio(power, np.where(total > 1e-12, total, np.nan))
+        for band, (first, last) in BANDS.items():
+            out[f"cyc_power_{band}"][asset, start:] = share[:, first - 1 : last].sum(axis=1)
+        # rounded: two equal peaks must not be told apart by their last bit
+        peak = np.log(WINDOW / (1.0 + np.round(np.nan_to_num(share), 9).argmax(axis=1)))
+        out["cyc_peak_period"][asset, start:] = np.where(np.isnan(share[:, 0]), np.nan, peak)
+        surprise = -share * np.log(np.where(share > 0.0, share, 1.0))
+        out["cyc_spectral_entropy"][asset, start:] = surprise.sum(axis=1) / np.log(share.shape[1])
+        for period, bin_ in PHASES.items():
+            # phase at the window's last point, not at its first
+            turn = np.exp(2j * np.pi * bin_ * (WINDOW - 1) / WINDOW)
+            wave = spectrum[:, bin_ - 1] * turn
+            size = np.sqrt(total[:, 0])
+            out[f"cyc_cos_{period}"][asset, start:] = k.ratio(wave.real, size)
+            out[f"cyc_sin_{period}"][asset, start:] = k.ratio(-wave.imag, size)
+    return out
+
+
+GROUP = FeatureGroup(
+    name="cyc",
+    title="Cycles",
+    axis="own_sessions",
+    features=FEATURES,
+    compute=compute,
+)

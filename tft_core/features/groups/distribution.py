@@ -1,0 +1,175 @@
+"""Distribution and memory of daily returns: shape, tails, autocorrelation, entropy."""
+
+import numpy as np
+
+from tft_core.features import kernels as k
+from tft_core.features.registry import FeatureGroup, definer
+from tft_core.features.sessions import SIGMA_LOOKBACK, OwnSessions
+
+MOMENT_WINDOWS = (63, 126, 252)
+AUTOCORRELATIONS = ((1, 21), (1, 63), (1, 252), (5, 252), (21, 252))
+VARIANCE_RATIOS = ((5, 126), (10, 252), (21, 252))
+HURST_LAGS = (1, 2, 4, 8, 16, 32)
+DFA_SCALES = (8, 16, 32, 64)
+YEAR = 252
+TAIL = 12
+"""Sessions in the lowest 5 % of a year."""
+
+_define = definer("dist")
+
+FEATURES = (
+    *(
+        _define(f"skew_{w}", "close", w + 1, "skewness", f"skewness of {w} daily log returns")
+        for w in MOMENT_WINDOWS
+    ),
+    *(
+        _define(f"kurt_{w}", "close", w + 1, "kurtosis",
+                f"kurtosis of {w} daily log returns (normal: 3)")
+        for w in MOMENT_WINDOWS
+    ),
+    *(
+        _define(f"q{q:02d}_252", "close", YEAR + 1, "standard deviations",
+                f"{q} % quantile of 252 returns / their deviation")
+        for q in (5, 95)
+    ),
+    _define("tail_ratio_252", "close", YEAR + 1, "log ratio",
+            "log of the 95 % quantile / the absolute 5 % quantile of 252 returns"),
+    _define("cvar05_252", "close", YEAR + 1, "standard deviations",
+            f"mean of the {TAIL} lowest of 252 returns / their deviation"),
+    _define("hill_left_252", "close", YEAR + 1, "1/tail exponent",
+            f"Hill estimate from the {TAIL} lowest of 252 returns", "Hill 1975"),
+    _define("iqr_252", "close", YEAR + 1, "standard deviations",
+            "interquartile range of 252 returns / their deviation"),
+    _define("quantile_skew_252", "close", YEAR + 1, "ratio in [-1, 1]",
+            "(q95 + q05 − 2 median) / (q95 − q05) of 252 returns", "Bowley; Hinkley 1975"),
+    _define("max_21", "close", SIGMA_LOOKBACK, "daily volatilities",
+            "highest of 21 daily returns, per σ", "Bali, Cakici & Whitelaw 2011"),
+    _define("min_21", "close", SIGMA_LOOKBACK, "daily volatilities",
+            "lowest of 21 daily returns, per σ"),
+    *(
+        _define(f"autocorr_{lag}_{w}", "close", w + lag + 1, "correlation",
+                f"lag-{lag} autocorrelation of returns over {w} sessions")
+        for lag, w in AUTOCORRELATIONS
+    ),
+    *(
+        _define(f"var_ratio_{q}_{w}", "close", w + q, "log ratio",
+                f"log of the variance of {q}-session returns / {q}× that of daily ones, {w} sessions",
+                "Lo & MacKinlay 1988")
+        for q, w in VARIANCE_RATIOS
+    ),
+    _define("hurst_252", "close", YEAR, "exponent",
+            "slope of log deviation of price changes on log lag (1–32) within 252 sessions",
+            "structure-function Hurst exponent"),
+    _define("dfa_252", "close", YEAR, "exponent",
+            "slope of log detrended fluctuation of log price on log scale (8–64), 252 sessions",
+            "Peng et al. 1994, with overlapping boxes"),
+    *(
+        _define(f"entropy_{w}", "close", w + 2, "share of the maximum",
+                f"permutation entropy of order 3 of closes over {w} patterns",
+                "Bandt & Pompe 2002")
+        for w in (63, 252)
+    ),
+    _define("runs_63", "close", 65, "standard deviations",
+            "sign changes of returns in 63 sessions against independence",
+            "Wald & Wolfowitz 1940, with equal odds"),
+)  # fmt: skip
+
+
+def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
+    """All features of the group."""
+    out: dict[str, np.ndarray] = {}
+    ret = bars.log_ret
+    for w in MOMENT_WINDOWS:
+        out[f"dist_skew_{w}"] = k.move_moment_ratio(ret, w, 3)
+        out[f"dist_kurt_{w}"] = k.move_moment_ratio(ret, w, 4)
+    out |= _order_statistics(ret, bars.first_out)
+    out["dist_max_21"] = k.ratio(k.move_max(ret, 21), bars.sigma)
+    out["dist_min_21"] = k.ratio(k.move_min(ret, 21), bars.sigma)
+    for lag, w in AUTOCORRELATIONS:
+        out[f"dist_autocorr_{lag}_{w}"] = k.move_corr(ret, k.lag(ret, lag), w)
+    for q, w in VARIANCE_RATIOS:
+        long = k.move_var(k.diff(bars.log_close, q), w)
+        out[f"dist_var_ratio_{q}_{w}"] = k.log(k.ratio(long, q * k.move_var(ret, w)))
+    out["dist_hurst_252"] = _hurst(bars.log_close)
+    out["dist_dfa_252"] = _dfa(bars.log_close)
+    for w in (63, 252):
+        out[f"dist_entropy_{w}"] = _permutation_entropy(bars.close, w)
+    turns = np.where(np.isnan(ret * k.lag(ret)), np.nan, ret * k.lag(ret) < 0.0)
+    out["dist_runs_63"] = (k.move_mean(turns, 63) - 0.5) * 2.0 * 63**0.5
+    return out
+
+
+def _order_statistics(ret: np.ndarray, first_out: int) -> dict[str, np.ndarray]:
+    names = ("q05", "q95", "tail_ratio", "cvar05", "hill_left", "iqr", "quantile_skew")
+    out = {f"dist_{name}_252": np.full(ret.shape, np.nan) for name in names}
+    deviation = k.move_std(ret, YEAR, YEAR)
+    start = max(first_out, YEAR - 1)
+    if start >= ret.shape[1]:
+        return out
+    for asset, series in enumerate(ret):
+        windows = np.lib.stride_tricks.sliding_window_view(series[start - YEAR + 1 :], YEAR)
+        ordered = np.sort(windows, axis=1)
+        ordered[np.isnan(ordered[:, -1])] = np.nan
+        q05, q25, q50, q75, q95 = (_quantile(ordered, q) for q in (0.05, 0.25, 0.5, 0.75, 0.95))
+        scale = deviation[asset, start:]
+        tail = -ordered[:, : TAIL + 1]
+        threshold = np.where(tail[:, -1] > 0.0, tail[:, -1], np.nan)
+        rows = {
+            "q05": k.ratio(q05, scale),
+            "q95": k.ratio(q95, scale),
+            "tail_ratio": k.log(k.ratio(q95, -q05)),
+            "cvar05": k.ratio(ordered[:, :TAIL].mean(axis=1), scale),
+            "hill_left": k.log(k.ratio(tail[:, :TAIL], threshold[:, None])).mean(axis=1),
+            "iqr": k.ratio(q75 - q25, scale),
+            "quantile_skew": k.ratio(q95 + q05 - 2.0 * q50, q95 - q05),
+        }
+        for name, values in rows.items():
+            out[f"dist_{name}_252"][asset, start:] = values
+    return out
+
+
+def _quantile(ordered: np.ndarray, share: float) -> np.ndarray:
+    """Linear interpolation between order statistics, as NumPy's default."""
+    place = share * (ordered.shape[1] - 1)
+    below = int(place)
+    return ordered[:, below] + (place - below) * (ordered[:, below + 1] - ordered[:, below])
+
+
+def _slope(levels: list[np.ndarray], scales: tuple[int, ...]) -> np.ndarray:
+    x = np.log(np.array(scales, dtype=np.float64))
+    weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+    return np.sum([w * level for w, level in zip(weights, levels, strict=True)], axis=0)
+
+
+def _hurst(log_close: np.ndarray) -> np.ndarray:
+    levels = [k.log(k.move_std(k.diff(log_close, q), YEAR - q)) for q in HURST_LAGS]
+    return _slope(levels, HURST_LAGS)
+
+
+def _dfa(log_close: np.ndarray) -> np.ndarray:
+    levels = []
+    for scale in DFA_SCALES:
+        residual = k.trend(log_close, scale)[1]
+        levels.append(0.5 * k.log(k.move_mean(residual, YEAR - scale + 1)))
+    return _slope(levels, DFA_SCALES)
+
+
+def _permutation_entropy(close: np.ndarray, window: int) -> np.ndarray:
+    first, second, third = k.lag(close, 2), k.lag(close, 1), close
+    known = ~(np.isnan(first) | np.isnan(second) | np.isnan(third))
+    pattern = 4 * (first < second) + 2 * (second < third) + (first < third)
+    count = k.window_sum(known, window)
+    entropy = np.zeros(close.shape)
+    for code in (0, 2, 3, 4, 5, 7):  # 1 and 6 contradict themselves
+        share = k.ratio(k.window_sum(known & (pattern == code), window), count)
+        entropy -= np.where(share > 0.0, share * np.log(np.where(share > 0.0, share, 1.0)), 0.0)
+    return np.where(known & (count >= k.required(window, None)), entropy / np.log(6.0), np.nan)
+
+
+GROUP = FeatureGroup(
+    name="dist",
+    title="Distribution and memory",
+    axis="own_sessions",
+    features=FEATURES,
+    compute=compute,
+)

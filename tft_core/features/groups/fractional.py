@@ -1,0 +1,60 @@
+"""Fractional differencing over a fixed window: memory kept, trend mostly removed."""
+
+import numpy as np
+from jaxtyping import Float
+
+from tft_core.features import kernels as k
+from tft_core.features.registry import FeatureGroup, definer
+from tft_core.features.sessions import SIGMA_LOOKBACK, OwnSessions
+
+ORDERS = (0.2, 0.4, 0.6, 0.8)
+WINDOW = 252
+
+_define = definer("frac")
+_SOURCE = "López de Prado 2018, ch. 5, fixed-width window"
+
+FEATURES = (
+    *(
+        _define(f"price_d{round(100 * d)}", "close", SIGMA_LOOKBACK, "daily volatilities",
+                f"fractional difference of order {d} of log price over {WINDOW} sessions, per σ; "
+                "the oldest weight makes them sum to 0", _SOURCE)
+        for d in ORDERS
+    ),
+    _define("price_z_d40_126", "close", WINDOW + 125, "standard deviations",
+            "fractional difference of order 0.4 of log price, standardised over 126 sessions",
+            _SOURCE),
+    _define("volume_d40", "volume", WINDOW, "log units",
+            f"fractional difference of order 0.4 of log volume over {WINDOW} sessions", _SOURCE),
+)  # fmt: skip
+
+
+def difference_weights(order: float, window: int = WINDOW) -> Float[np.ndarray, " lag"]:
+    """Weights of (1 − L)^order; the oldest one takes the rest, so that they sum to 0.
+
+    A sum of 0 makes the result blind to the level, hence to the price's unit.
+    """
+    lags = np.arange(1, window)
+    weights = np.concatenate([[1.0], np.cumprod((lags - 1.0 - order) / lags)])
+    weights[-1] -= weights.sum()
+    return weights
+
+
+def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
+    """All features of the group."""
+    out: dict[str, np.ndarray] = {}
+    for d in ORDERS:
+        memory = k.fir(bars.log_close, difference_weights(d))
+        out[f"frac_price_d{round(100 * d)}"] = k.ratio(memory, bars.sigma)
+        if d == 0.4:
+            out["frac_price_z_d40_126"] = k.move_zscore(memory, 126)
+    out["frac_volume_d40"] = k.fir(bars.log_volume, difference_weights(0.4))
+    return out
+
+
+GROUP = FeatureGroup(
+    name="frac",
+    title="Fractional differencing",
+    axis="own_sessions",
+    features=FEATURES,
+    compute=compute,
+)

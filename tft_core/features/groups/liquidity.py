@@ -1,0 +1,133 @@
+"""Volume and liquidity: turnover, price impact, money flow, implied spreads."""
+
+import numpy as np
+
+from tft_core.features import kernels as k
+from tft_core.features.registry import FeatureGroup, definer
+from tft_core.features.sessions import SIGMA_LOOKBACK, OwnSessions
+
+_define = definer("liq")
+_CV = "close volume"
+
+FEATURES = (
+    *(
+        _define(f"volume_z_{w}", "volume", w, "standard deviations",
+                f"log volume, standardised over {w} sessions")
+        for w in (21, 63, 252)
+    ),
+    _define("volume_ratio_5_63", "volume", 63, "log ratio",
+            "log of mean volume over 5 / over 63 sessions"),
+    _define("volume_trend_63", "volume", 63, "t statistic",
+            "t statistic of the slope of log volume over 63 sessions"),
+    _define("amihud_5_63", _CV, 64, "log ratio",
+            "log of mean |return| per traded value over 5 / over 63 sessions", "Amihud 2002"),
+    _define("amihud_21_252", _CV, 253, "log ratio",
+            "log of mean |return| per traded value over 21 / over 252 sessions", "Amihud 2002"),
+    _define("amihud_z_252", _CV, 273, "standard deviations",
+            "log of the 21-session Amihud measure, standardised over 252 sessions",
+            "Amihud 2002"),
+    _define("volume_vol_21", "volume", 22, "log units",
+            "deviation of the daily change of log volume over 21 sessions"),
+    *(
+        _define(f"obv_{w}", _CV, w + 1, "ratio in [-1, 1]",
+                f"volume of rises minus of falls / volume, {w} sessions",
+                "Granville 1963, on-balance volume, normalised")
+        for w in (21, 63)
+    ),
+    _define("ret_volume_corr_63", _CV, 64, "correlation",
+            "correlation of returns with the change of log volume over 63 sessions"),
+    _define("absret_volume_corr_63", _CV, 64, "correlation",
+            "correlation of absolute returns with log volume over 63 sessions"),
+    _define("cmf_20", "high low close volume", 20, "ratio in [-1, 1]",
+            "Chaikin money flow over 20 sessions", "Chaikin"),
+    _define("force_21", _CV, 22, "ratio in [-1, 1]",
+            "sum of return × volume / sum of |return| × volume, 21 sessions", "Elder 1993"),
+    *(
+        _define(f"vwap_gap_{w}", _CV, SIGMA_LOOKBACK, "daily volatilities",
+                f"log of close / volume-weighted mean close of {w} sessions, per σ")
+        for w in (21, 63)
+    ),
+    _define("zero_share_63", "close", 64, "share",
+            "share of unchanged closes in 63 sessions", "Lesmond, Ogden & Trzcinka 1999"),
+    _define("roll_spread_63", "close", 65, "daily volatilities",
+            "2√max(−cov(r_t, r_t−1), 0) over 63 sessions / their deviation", "Roll 1984"),
+    _define("hl_spread_21", "high low close", 22, "ratio",
+            "mean high–low spread estimate over 21 sessions, negative ones as 0",
+            "Corwin & Schultz 2012"),
+)  # fmt: skip
+
+
+def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
+    """All features of the group."""
+    out: dict[str, np.ndarray] = {}
+    volume, log_volume, ret = bars.volume, bars.log_volume, bars.log_ret
+    for w in (21, 63, 252):
+        out[f"liq_volume_z_{w}"] = k.move_zscore(log_volume, w)
+    out["liq_volume_ratio_5_63"] = _log_ratio_of_means(volume, 5, 63)
+    slope, residual = k.trend(log_volume, 63)
+    error = np.sqrt(residual * 63 / 61.0 / (63 * (63**2 - 1.0) / 12.0))
+    out["liq_volume_trend_63"] = k.ratio(slope, error)
+    impact = k.ratio(np.abs(ret), bars.close * volume)
+    out["liq_amihud_5_63"] = _log_ratio_of_means(impact, 5, 63)
+    out["liq_amihud_21_252"] = _log_ratio_of_means(impact, 21, 252)
+    out["liq_amihud_z_252"] = k.move_zscore(_log_level(k.move_mean(impact, 21)), 252)
+    change = k.diff(log_volume)
+    out["liq_volume_vol_21"] = k.move_std(change, 21)
+    signed = np.sign(ret) * volume
+    for w in (21, 63):
+        traded = k.move_sum(np.where(np.isnan(signed), np.nan, volume), w)
+        out[f"liq_obv_{w}"] = k.ratio(k.move_sum(signed, w), traded)
+    out["liq_ret_volume_corr_63"] = k.move_corr(ret, change, 63)
+    out["liq_absret_volume_corr_63"] = k.move_corr(np.abs(ret), log_volume, 63)
+    place = k.ratio(2.0 * bars.close - bars.high - bars.low, bars.high - bars.low)
+    flow = place * volume
+    traded = k.move_sum(np.where(np.isnan(flow), np.nan, volume), 20)
+    out["liq_cmf_20"] = k.ratio(k.move_sum(flow, 20), traded)
+    force = ret * volume
+    out["liq_force_21"] = k.ratio(k.move_sum(force, 21), k.move_sum(np.abs(force), 21))
+    value = bars.close * volume
+    for w in (21, 63):
+        mean_price = k.ratio(k.move_sum(value, w), k.move_sum(volume, w))
+        out[f"liq_vwap_gap_{w}"] = k.ratio(k.log(k.ratio(bars.close, mean_price)), bars.sigma)
+    unchanged = np.where(np.isnan(ret), np.nan, ret == 0.0)
+    out["liq_zero_share_63"] = k.move_mean(unchanged, 63)
+    bounce = k.move_cov(ret, k.lag(ret), 63)
+    bounce = np.where(np.isnan(bounce), np.nan, np.maximum(-bounce, 0.0))
+    out["liq_roll_spread_63"] = k.ratio(2.0 * np.sqrt(bounce), k.move_std(ret, 63))
+    out["liq_hl_spread_21"] = k.move_mean(_high_low_spread(bars), 21)
+    return out
+
+
+def _log_ratio_of_means(values: np.ndarray, short: int, long: int) -> np.ndarray:
+    return k.log(k.ratio(k.move_mean(values, short), k.move_mean(values, long)))
+
+
+def _log_level(values: np.ndarray) -> np.ndarray:
+    """log relative to the first known value: only differences of it are used."""
+    level = k.log(values)
+    known = ~np.isnan(level)
+    return level - level[np.arange(len(level)), known.argmax(axis=1)][:, None]
+
+
+def _high_low_spread(bars: OwnSessions) -> np.ndarray:
+    # an overnight gap moves yesterday's range to where today's begins
+    before = k.lag(bars.close)
+    gap = np.where(bars.low > before, k.ratio(bars.low, before), 1.0)
+    gap = np.where(bars.high < before, k.ratio(bars.high, before), gap)
+    log_high, log_low = k.log(k.ratio(bars.high, gap)), k.log(k.ratio(bars.low, gap))
+    old_high, old_low = k.log(k.lag(bars.high)), k.log(k.lag(bars.low))
+    beta = (log_high - log_low) ** 2 + (old_high - old_low) ** 2
+    gamma = (np.maximum(log_high, old_high) - np.minimum(log_low, old_low)) ** 2
+    root = 3.0 - 2.0 * np.sqrt(2.0)
+    alpha = (np.sqrt(2.0 * beta) - np.sqrt(beta)) / root - np.sqrt(gamma / root)
+    spread = 2.0 * np.tanh(alpha / 2.0)
+    return np.where(np.isnan(spread), np.nan, np.maximum(spread, 0.0))
+
+
+GROUP = FeatureGroup(
+    name="liq",
+    title="Volume and liquidity",
+    axis="own_sessions",
+    features=FEATURES,
+    compute=compute,
+)

@@ -1,0 +1,58 @@
+"""The eight inputs of X-Trend: volatility-scaled returns and MACD at three speeds."""
+
+import numpy as np
+
+from tft_core.features import kernels as k
+from tft_core.features.registry import FeatureGroup, definer
+from tft_core.features.sessions import SIGMA_LOOKBACK, OwnSessions
+
+HORIZONS = (1, 21, 63, 126, 252)
+SPEEDS = ((8, 24), (16, 48), (32, 96))
+"""The paper prints (16, 28); Baz et al. 2015 and the Momentum Transformer code have 48."""
+PRICE_WINDOW, SIGNAL_WINDOW = 60, 252
+
+_define = definer("paper")
+
+FEATURES = (
+    *(
+        _define(
+            f"norm_ret_{h}", "close", SIGMA_LOOKBACK, "volatilities of the horizon",
+            f"simple return over {h} sessions / (σ_t √{h})",
+            "X-Trend (arXiv 2310.10500v2) eq. 5",
+        )
+        for h in HORIZONS
+    ),
+    *(
+        _define(
+            f"macd_{s}_{w}", "close", k.MAX_LAG + SIGNAL_WINDOW - 1, "standard deviations",
+            f"(EWMA_{s} − EWMA_{w} of price) / its {PRICE_WINDOW}-session deviation, over the "
+            f"{SIGNAL_WINDOW}-session deviation of that; α = 1/time scale, truncated at "
+            f"{k.MAX_LAG} sessions",
+            "X-Trend (arXiv 2310.10500v2) eq. 6; Baz et al. 2015",
+        )
+        for s, w in SPEEDS
+    ),
+)  # fmt: skip
+
+
+def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
+    """All features of the group."""
+    out: dict[str, np.ndarray] = {}
+    for h in HORIZONS:
+        simple = k.ratio(bars.close, k.lag(bars.close, h)) - 1.0
+        out[f"paper_norm_ret_{h}"] = k.ratio(simple, bars.sigma * h**0.5)
+    deviation = k.move_std(bars.close, PRICE_WINDOW)
+    for s, w in SPEEDS:
+        spread = k.ewm_mean(bars.close, 1.0 / s) - k.ewm_mean(bars.close, 1.0 / w)
+        signal = k.ratio(spread, deviation)
+        out[f"paper_macd_{s}_{w}"] = k.ratio(signal, k.move_std(signal, SIGNAL_WINDOW))
+    return out
+
+
+GROUP = FeatureGroup(
+    name="paper",
+    title="The paper's eight",
+    axis="own_sessions",
+    features=FEATURES,
+    compute=compute,
+)

@@ -1,0 +1,118 @@
+"""Returns and momentum: how far and how steadily the price went."""
+
+import numpy as np
+
+from tft_core.features import kernels as k
+from tft_core.features.registry import FeatureGroup, definer
+from tft_core.features.sessions import SIGMA_LOOKBACK, OwnSessions
+
+RETURNS = (1, 2, 5, 10, 21, 42, 63, 126, 189, 252)
+SKIPS = ((63, 5), (126, 21), (252, 21))
+SHARPES = (21, 63, 126, 252)
+UP_SHARES = (21, 63, 252)
+EFFICIENCIES = (21, 63, 252)
+ACCELERATIONS = ((21, 63), (63, 252))
+TRENDS = (63, 252)
+MAX_STREAK = 21
+
+_define = definer("ret")
+
+FEATURES = (
+    *(
+        _define(f"{w}", "close", w + 1, "log return", f"log return over {w} sessions")
+        for w in RETURNS
+    ),
+    *(
+        _define(
+            f"skip_{w}_{s}", "close", w + 1, "log return",
+            f"log return from {w} to {s} sessions ago", "Jegadeesh & Titman 1993",
+        )
+        for w, s in SKIPS
+    ),
+    *(
+        _define(
+            f"sharpe_{w}", "close", w + 1, "daily Sharpe ratio",
+            f"mean over population deviation of {w} daily log returns",
+        )
+        for w in SHARPES
+    ),
+    *(
+        _define(
+            f"up_share_{w}", "close", w + 1, "share",
+            f"share of the last {w} sessions with a positive return",
+        )
+        for w in UP_SHARES
+    ),
+    *(
+        _define(
+            f"efficiency_{w}", "close", w + 1, "ratio in [-1, 1]",
+            f"net log return over {w} sessions / sum of absolute daily ones",
+            "Kaufman 1995, efficiency ratio, signed",
+        )
+        for w in EFFICIENCIES
+    ),
+    *(
+        _define(
+            f"accel_{s}_{w}", "close", SIGMA_LOOKBACK, "daily volatilities",
+            f"mean daily return over {s} minus over {w} sessions, per σ",
+        )
+        for s, w in ACCELERATIONS
+    ),
+    *(
+        _define(
+            f"trend_t_{w}", "close", w, "t statistic",
+            f"t statistic of the least-squares slope of log price over {w} sessions",
+        )
+        for w in TRENDS
+    ),
+    _define(
+        "streak", "close", MAX_STREAK + 1, "sessions",
+        f"consecutive rises (+) or falls (−) up to now, at most {MAX_STREAK}",
+    ),
+)  # fmt: skip
+
+
+def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
+    """All features of the group."""
+    out: dict[str, np.ndarray] = {}
+    price, ret = bars.log_close, bars.log_ret
+    over = {w: k.diff(price, w) for w in RETURNS}
+    for w in RETURNS:
+        out[f"ret_{w}"] = over[w]
+    for w, s in SKIPS:
+        out[f"ret_skip_{w}_{s}"] = k.lag(price, s) - k.lag(price, w)
+    for w in SHARPES:
+        out[f"ret_sharpe_{w}"] = k.ratio(k.move_mean(ret, w), k.move_std(ret, w))
+    rises = np.where(np.isnan(ret), np.nan, ret > 0.0)
+    for w in UP_SHARES:
+        out[f"ret_up_share_{w}"] = k.move_mean(rises, w)
+    for w in EFFICIENCIES:
+        out[f"ret_efficiency_{w}"] = k.ratio(over[w], k.move_sum(np.abs(ret), w))
+    for s, w in ACCELERATIONS:
+        out[f"ret_accel_{s}_{w}"] = k.ratio(over[s] / s - over[w] / w, bars.sigma)
+    for w in TRENDS:
+        slope, residual = k.trend(price, w)
+        error = np.sqrt(residual * w / (w - 2.0) / (w * (w**2 - 1.0) / 12.0))
+        out[f"ret_trend_t_{w}"] = k.ratio(slope, error)
+    out["ret_streak"] = _streak(ret)
+    return out
+
+
+def _streak(ret: np.ndarray) -> np.ndarray:
+    length = np.zeros(ret.shape)
+    rising, falling = np.ones(ret.shape, dtype=bool), np.ones(ret.shape, dtype=bool)
+    for back in range(MAX_STREAK):
+        earlier = k.lag(ret, back)
+        rising &= earlier > 0.0
+        falling &= earlier < 0.0
+        length += rising.astype(np.float64) - falling
+    return np.where(np.isnan(ret), np.nan, length)
+
+
+GROUP = FeatureGroup(
+    name="ret",
+    title="Returns and momentum",
+    axis="own_sessions",
+    features=FEATURES,
+    compute=compute,
+)

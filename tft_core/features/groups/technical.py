@@ -1,0 +1,303 @@
+"""Technical indicators in scale-free forms.
+
+Indicators with a finite window come from TA-Lib. Its recursive ones (RSI, EMA, ATR, ADX, …)
+remember all history, so here they are truncated kernels that tend to TA-Lib's values; the
+tests compare both.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import talib
+
+from tft_core.features import kernels as k
+from tft_core.features.registry import FeatureGroup, definer
+from tft_core.features.sessions import SIGMA_LOOKBACK, OwnSessions
+
+RSI_PERIODS = (7, 14, 21, 63)
+SMA_GAPS = (20, 50, 200)
+SMA_CROSSES = ((5, 20), (20, 100), (50, 200))
+_FULL = k.MAX_LAG
+_SHORT, _MEDIUM = 63, 126
+"""Kernel lengths for fast smoothers, where the rest of the weights is below 1e-6."""
+
+_define = definer("ta")
+_HLC = "high low close"
+_TALIB = "TA-Lib 0.8"
+
+FEATURES = (
+    *(
+        _define(
+            f"rsi_{p}", "close", _FULL + 1, "0–100",
+            f"relative strength index, Wilder period {p}, at most {_FULL} sessions",
+            "Wilder 1978; tends to TA-Lib RSI",
+        )
+        for p in RSI_PERIODS
+    ),
+    _define(
+        "stochrsi_14", "close", _FULL + 14, "0–1",
+        "place of the 14-session RSI in its own 14-session range", "Chande & Kroll 1994",
+    ),
+    _define("bb_pctb_20", "close", 20, "bands", "place in the Bollinger band, 0 low, 1 high, "
+            "20 sessions, 2 deviations", f"{_TALIB} BBANDS"),
+    _define("bb_width_20", "close", 20, "ratio", "Bollinger band width / its middle, 20 sessions",
+            f"{_TALIB} BBANDS"),
+    _define("bb_pctb_63", "close", 63, "bands", "place in the Bollinger band over 63 sessions",
+            f"{_TALIB} BBANDS"),
+    _define("ppo_12_26", "close", _FULL, "ratio", "(EMA 12 − EMA 26) / EMA 26 of price",
+            "Appel; tends to TA-Lib PPO with EMA"),
+    _define("ppo_hist_9", "close", _FULL + _SHORT - 1, "ratio",
+            "percentage price oscillator minus its EMA 9", "Appel"),
+    _define("trix_15", "close", 3 * _MEDIUM - 1, "ratio",
+            "one-session rate of change of the triple EMA 15", "Hutson; tends to TA-Lib TRIX"),
+    _define("tsi_25_13", "close", _FULL + _MEDIUM, "ratio in [-1, 1]",
+            "double-smoothed log return / double-smoothed absolute one (EMA 25, EMA 13)",
+            "Blau 1991, true strength index"),
+    *(
+        _define(f"sma_gap_{w}", "close", SIGMA_LOOKBACK, "daily volatilities",
+                f"log of price / its {w}-session mean, per σ")
+        for w in SMA_GAPS
+    ),
+    *(
+        _define(f"sma_cross_{s}_{w}", "close", SIGMA_LOOKBACK, "daily volatilities",
+                f"log of the {s}-session / the {w}-session mean price, per σ")
+        for s, w in SMA_CROSSES
+    ),
+    _define("linreg_slope_20", "close", SIGMA_LOOKBACK, "daily volatilities",
+            "least-squares slope of log price over 20 sessions, per σ",
+            f"{_TALIB} LINEARREG_SLOPE"),
+    _define("tsf_gap_20", "close", SIGMA_LOOKBACK, "daily volatilities",
+            "log price minus its one-step regression forecast over 20 sessions, per σ",
+            f"{_TALIB} TSF"),
+    *(
+        _define(f"cci_{w}", _HLC, w, "index", f"commodity channel index over {w} sessions",
+                f"Lambert 1980; {_TALIB} CCI")
+        for w in (20, 63)
+    ),
+    *(
+        _define(f"willr_{w}", _HLC, w, "-100–0", f"Williams %R over {w} sessions",
+                f"{_TALIB} WILLR")
+        for w in (14, 63)
+    ),
+    _define("stoch_d_14", _HLC, 16, "0–100",
+            "mean over 3 sessions of the stochastic %K of 14 sessions", f"{_TALIB} STOCHF"),
+    *(
+        _define(f"aroon_{w}", "high low", w + 1, "-100–100",
+                f"Aroon oscillator over {w} sessions", f"{_TALIB} AROONOSC")
+        for w in (25, 63)
+    ),
+    _define("mfi_14", "high low close volume", 15, "0–100", "money flow index over 14 sessions",
+            "Quong & Soudack 1989; TA-Lib MFI without its absolute threshold"),
+    _define("ultosc", _HLC, 29, "0–100", "ultimate oscillator over 7, 14 and 28 sessions",
+            f"Williams 1976; {_TALIB} ULTOSC"),
+    _define("bop_14", "open high low close", 14, "ratio in [-1, 1]",
+            "mean balance of power, (close − open)/(high − low), over 14 sessions",
+            f"{_TALIB} BOP"),
+    _define("natr_14", _HLC, _FULL + 1, "ratio",
+            f"average true range (Wilder 14, at most {_FULL} sessions) / close",
+            "Wilder 1978; tends to TA-Lib NATR"),
+    _define("atr_ratio_14_63", _HLC, _FULL + 1, "log ratio",
+            "log of the Wilder-14 / the Wilder-63 average true range"),
+    _define("adx_14", _HLC, 2 * _FULL, "0–100", "average directional index, Wilder 14",
+            "Wilder 1978; tends to TA-Lib ADX"),
+    _define("di_diff_14", _HLC, _FULL + 1, "ratio in [-1, 1]",
+            "(+DI − −DI) / (+DI + −DI), Wilder 14", "Wilder 1978"),
+    _define("vortex_14", _HLC, 15, "ratio", "vortex indicator VI+ − VI− over 14 sessions",
+            "Botes & Siepman 2010"),
+    _define("keltner_20", _HLC, _FULL + 1, "average true ranges",
+            "(close − EMA 20) / average true range (Wilder 14)", "Keltner channel position"),
+    _define("ichimoku_9_26", "high low close", SIGMA_LOOKBACK, "daily volatilities",
+            "log of the 9-session / the 26-session mid-price, per σ", f"{_TALIB} MIDPRICE"),
+    _define("mass_25", "high low", 2 * _SHORT + 23, "index",
+            "sum over 25 sessions of EMA 9 of the range / its EMA 9", "Dorsey 1992, mass index"),
+)  # fmt: skip
+
+
+def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
+    """All features of the group."""
+    # TA-Lib has absolute thresholds: prices relative to the first close are of order 1
+    known = ~np.isnan(bars.close)
+    first = bars.close[np.arange(len(known)), known.argmax(axis=1)][:, None]
+    high, low, close, open_ = (
+        k.ratio(price, first) for price in (bars.high, bars.low, bars.close, bars.open)
+    )
+    return {
+        **_close_only(bars, close),
+        **_oscillators(open_, high, low, close),
+        **_money_flow(high, low, close, bars.volume),
+        **_true_range(high, low, close),
+        **_mid_prices(bars, high, low),
+    }
+
+
+def windowed(
+    function: Callable[..., np.ndarray | tuple[np.ndarray, ...]],
+    *inputs: np.ndarray,
+    window: int,
+) -> tuple[np.ndarray, ...]:
+    """A TA-Lib function with a finite window, asset by asset; NaN where a window has a gap.
+
+    Missing values are bridged by the last known one for TA-Lib, whose running sums a NaN
+    would poison for ever, and every window that holds one is NaN afterwards.
+    """
+    known = np.all([np.isfinite(values) for values in inputs], axis=0)
+    clean = window_count(known, window) == window
+    outputs: list[np.ndarray] = []
+    for asset in np.flatnonzero(known.any(axis=1)):
+        start = int(known[asset].argmax())
+        if known.shape[1] - start < window:
+            continue
+        ages = np.where(known[asset, start:], np.arange(known.shape[1] - start), 0)
+        last = np.maximum.accumulate(ages)
+        result = function(*(np.ascontiguousarray(x[asset, start:][last]) for x in inputs))
+        for i, values in enumerate(result if isinstance(result, tuple) else (result,)):
+            if i == len(outputs):
+                outputs.append(np.full(known.shape, np.nan))
+            outputs[i][asset, start:] = values
+    if not outputs:
+        return (np.full(known.shape, np.nan),) * 3
+    return tuple(np.where(clean, values, np.nan) for values in outputs)
+
+
+def window_count(flags: np.ndarray, window: int) -> np.ndarray:
+    """Number of true flags in each window."""
+    return k.window_sum(flags, window)
+
+
+def _close_only(bars: OwnSessions, close: np.ndarray) -> dict[str, np.ndarray]:
+    out: dict[str, np.ndarray] = {}
+    change = k.diff(close)
+    gain = np.where(np.isnan(change), np.nan, np.maximum(change, 0.0))
+    loss = np.where(np.isnan(change), np.nan, np.maximum(-change, 0.0))
+    for p in RSI_PERIODS:
+        up, down = k.wilder(gain, p), k.wilder(loss, p)
+        out[f"ta_rsi_{p}"] = 100.0 * k.ratio(up, up + down)
+    low, high = k.move_min(out["ta_rsi_14"], 14), k.move_max(out["ta_rsi_14"], 14)
+    out["ta_stochrsi_14"] = k.ratio(out["ta_rsi_14"] - low, _positive(high - low, 1e-9))
+    for w in (20, 63):
+        bands = windowed(lambda x, w=w: talib.BBANDS(x, w, 2.0, 2.0), close, window=w)
+        upper, middle, lower = bands
+        width = _positive(upper - lower, 1e-9 * middle)
+        out[f"ta_bb_pctb_{w}"] = k.ratio(close - lower, width)
+        if w == 20:
+            out["ta_bb_width_20"] = k.ratio(upper - lower, middle)
+    slow = k.ema(close, 26)
+    ppo = k.ratio(k.ema(close, 12) - slow, slow)
+    out["ta_ppo_12_26"] = ppo
+    out["ta_ppo_hist_9"] = ppo - k.ema(ppo, 9, _SHORT)
+    triple = close
+    for _ in range(3):
+        triple = k.ema(triple, 15, _MEDIUM)
+    out["ta_trix_15"] = k.ratio(triple, k.lag(triple)) - 1.0
+    ret = bars.log_ret
+    smooth = k.ema(k.ema(ret, 25), 13, _MEDIUM)
+    size = k.ema(k.ema(np.abs(ret), 25), 13, _MEDIUM)
+    out["ta_tsi_25_13"] = k.ratio(smooth, size)
+    sigma = bars.sigma
+    windows = sorted({*SMA_GAPS, *(w for pair in SMA_CROSSES for w in pair)})
+    log_mean = {w: k.log(k.move_mean(close, w)) for w in windows}
+    for w in SMA_GAPS:
+        out[f"ta_sma_gap_{w}"] = k.ratio(k.log(close) - log_mean[w], sigma)
+    for s, w in SMA_CROSSES:
+        out[f"ta_sma_cross_{s}_{w}"] = k.ratio(log_mean[s] - log_mean[w], sigma)
+    log_close = bars.log_close
+    slope = windowed(lambda x: talib.LINEARREG_SLOPE(x, 20), log_close, window=20)[0]
+    out["ta_linreg_slope_20"] = k.ratio(slope, sigma)
+    forecast = windowed(lambda x: talib.TSF(x, 20), log_close, window=20)[0]
+    out["ta_tsf_gap_20"] = k.ratio(log_close - forecast, sigma)
+    return out
+
+
+def _oscillators(
+    open_: np.ndarray, high: np.ndarray, low: np.ndarray, close: np.ndarray
+) -> dict[str, np.ndarray]:
+    out: dict[str, np.ndarray] = {}
+    for w in (20, 63):
+        cci = windowed(lambda h, lo, c, w=w: talib.CCI(h, lo, c, w), high, low, close, window=w)
+        typical = (high + low + close) / 3.0
+        moves = k.move_max(typical, w) > k.move_min(typical, w)
+        out[f"ta_cci_{w}"] = np.where(moves, cci[0], np.nan)
+    for w in (14, 63):
+        willr = windowed(
+            lambda h, lo, c, w=w: talib.WILLR(h, lo, c, w), high, low, close, window=w
+        )
+        moves = k.move_max(high, w) > k.move_min(low, w)
+        out[f"ta_willr_{w}"] = np.where(moves, willr[0], np.nan)
+    fast = windowed(
+        lambda h, lo, c: talib.STOCHF(h, lo, c, 14, 3, 0), high, low, close, window=16
+    )
+    moves = k.move_min(np.where(k.move_max(high, 14) > k.move_min(low, 14), 1.0, 0.0), 3, 3) > 0
+    out["ta_stoch_d_14"] = np.where(moves, fast[1], np.nan)
+    for w in (25, 63):
+        aroon = windowed(lambda h, lo, w=w: talib.AROONOSC(h, lo, w), high, low, window=w + 1)
+        out[f"ta_aroon_{w}"] = aroon[0]
+    ultosc = windowed(
+        lambda h, lo, c: talib.ULTOSC(h, lo, c, 7, 14, 28), high, low, close, window=29
+    )
+    true_range = _true_ranges(high, low, close)
+    out["ta_ultosc"] = np.where(k.move_max(true_range, 7) > 0.0, ultosc[0], np.nan)
+    power = windowed(talib.BOP, open_, high, low, close, window=1)[0]
+    out["ta_bop_14"] = k.move_mean(np.where(high > low, power, np.nan), 14)
+    return out
+
+
+def _money_flow(
+    high: np.ndarray, low: np.ndarray, close: np.ndarray, volume: np.ndarray
+) -> dict[str, np.ndarray]:
+    typical = (high + low + close) / 3.0
+    # a typical price that repeats must not count as a move because of its last bit
+    step = np.round(k.ratio(typical, k.lag(typical)) - 1.0, 12)
+    flow = typical * volume
+    up = np.where(step > 0.0, flow, 0.0 * (step + flow))
+    down = np.where(step < 0.0, flow, 0.0 * (step + flow))
+    positive, negative = k.move_sum(up, 14), k.move_sum(down, 14)
+    return {"ta_mfi_14": 100.0 * k.ratio(positive, positive + negative)}
+
+
+def _true_range(high: np.ndarray, low: np.ndarray, close: np.ndarray) -> dict[str, np.ndarray]:
+    out: dict[str, np.ndarray] = {}
+    ranges = _true_ranges(high, low, close)
+    atr = k.wilder(ranges, 14)
+    out["ta_natr_14"] = k.ratio(atr, close)
+    out["ta_atr_ratio_14_63"] = k.log(k.ratio(atr, k.wilder(ranges, 63)))
+    rise, fall = k.diff(high), -k.diff(low)
+    unknown = np.isnan(rise) | np.isnan(fall)
+    tick = 1e-9 * close  # moves that differ by less are equal, whatever their last bit
+    plus = np.where((rise > fall + tick) & (rise > tick), rise, 0.0)
+    minus = np.where((fall > rise + tick) & (fall > tick), fall, 0.0)
+    up = k.wilder(np.where(unknown, np.nan, plus), 14)
+    down = k.wilder(np.where(unknown, np.nan, minus), 14)
+    direction = k.ratio(up - down, up + down)
+    out["ta_di_diff_14"] = direction
+    out["ta_adx_14"] = 100.0 * k.wilder(np.abs(direction), 14)
+    vortex = k.move_sum(np.abs(high - k.lag(low)), 14) - k.move_sum(np.abs(low - k.lag(high)), 14)
+    out["ta_vortex_14"] = k.ratio(vortex, k.move_sum(ranges, 14))
+    out["ta_keltner_20"] = k.ratio(close - k.ema(close, 20), atr)
+    spread = k.ema(high - low, 9, _SHORT)
+    out["ta_mass_25"] = k.move_sum(k.ratio(spread, k.ema(spread, 9, _SHORT)), 25)
+    return out
+
+
+def _mid_prices(bars: OwnSessions, high: np.ndarray, low: np.ndarray) -> dict[str, np.ndarray]:
+    fast = windowed(lambda h, lo: talib.MIDPRICE(h, lo, 9), high, low, window=9)[0]
+    slow = windowed(lambda h, lo: talib.MIDPRICE(h, lo, 26), high, low, window=26)[0]
+    return {"ta_ichimoku_9_26": k.ratio(k.log(k.ratio(fast, slow)), bars.sigma)}
+
+
+def _true_ranges(high: np.ndarray, low: np.ndarray, close: np.ndarray) -> np.ndarray:
+    before = k.lag(close)
+    return np.maximum(high, before) - np.minimum(low, before)
+
+
+def _positive(values: np.ndarray, floor: np.ndarray | float) -> np.ndarray:
+    """The values above a floor; below it they are rounding noise and unknown."""
+    return np.where(values > floor, values, np.nan)
+
+
+GROUP = FeatureGroup(
+    name="ta",
+    title="Technical indicators",
+    axis="own_sessions",
+    features=FEATURES,
+    compute=compute,
+)

@@ -1,0 +1,381 @@
+"""Trained members with their context banks: predict, explain, store.
+
+The position of a row is the last step of the window that ends at it, in evaluation mode,
+so it depends neither on what else is in the batch nor on chance.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from tft_core.errors import CheckpointError, ModelError
+from tft_core.models.batching import RowTensors
+from tft_core.models.config import XTrendConfig
+from tft_core.models.network import Batch, ContextBank, XTrend
+from tft_core.models.variable_selection import IdentifiedSelection
+from tft_core.sequences import ContextWindows, RowTable, window_index
+
+ROWS_AT_ONCE = 8192
+"""Rows encoded in one go: bounds memory, changes no result."""
+STEPS_AT_ONCE = 1 << 16
+"""Window steps run in one go."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawOutput:
+    """What the network says, before clipping and smoothing."""
+
+    member_z: Float64[np.ndarray, "member row"]
+    """Position of each member in (−1, 1)."""
+    mu: Float64[np.ndarray, " row"] | None = None
+    """Forecast of y/σ, members' mean; only a Gaussian head has one."""
+    sigma: Float64[np.ndarray, " row"] | None = None
+    """Forecast's standard deviation: of the members' equal mixture."""
+    quantiles: Float64[np.ndarray, "row quantile"] | None = None
+
+    @property
+    def z(self) -> Float64[np.ndarray, " row"]:
+        """Mean position of the members."""
+        return self.member_z.mean(axis=0)
+
+    @property
+    def disagreement(self) -> Float64[np.ndarray, " row"]:
+        """Standard deviation of the members' positions; NaN for a single member."""
+        if len(self.member_z) < 2:
+            return np.full(self.member_z.shape[1], np.nan)
+        return self.member_z.std(axis=0, ddof=1)
+
+
+class Ensemble:
+    """Members of one configuration, each with the contexts it was given after training."""
+
+    def __init__(
+        self,
+        config: XTrendConfig,
+        members: Sequence[XTrend],
+        banks: Sequence[ContextBank | None],
+    ) -> None:
+        if not members or len(members) != len(banks):
+            raise ModelError(
+                f"an ensemble must hold at least one member and a bank for each, found "
+                f"{len(members)} members and {len(banks)} banks"
+            )
+        if any((bank is not None) != config.uses_context for bank in banks):
+            raise ModelError(
+                f"every member must {'' if config.uses_context else 'not '}have a context bank in "
+                f"context mode {config.context_mode}, found otherwise"
+            )
+        self.config = config
+        self.members = [member.eval() for member in members]
+        self.banks = list(banks)
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    @property
+    def context_available(self) -> np.datetime64 | None:
+        """Date from which on every stored context is known; predictions before it look ahead."""
+        days = [int(bank.available.max()) for bank in self.banks if bank is not None]
+        return np.datetime64(max(days), "D") if days else None
+
+    @torch.no_grad()
+    def predict(
+        self,
+        rows: RowTable,
+        end_rows: Int64[np.ndarray, " row"],
+        entity: Int64[np.ndarray, " asset"] | None = None,
+    ) -> RawOutput:
+        """Positions of the members at some rows.
+
+        Args:
+            end_rows: Row numbers to predict at.
+            entity: Embedding index of each asset of ``rows`` (0 = unknown to the model);
+                default: the table's assets are the training's, in order.
+
+        As of:
+            The close of each row. Every row needs its ``seq_len − 1`` predecessors in the
+            table, else its window starts with padding as an asset's first rows do.
+        """
+        tensors = RowTensors.of(rows, self.config, _device(self.members[0]), entity)
+        index = window_index(rows, end_rows, self.config.seq_len)
+        outputs = [
+            predict_member(member, bank, tensors, index)
+            for member, bank in zip(self.members, self.banks, strict=True)
+        ]
+        z, mu, sigma, quantiles = (
+            None if parts[0] is None else np.stack([p for p in parts if p is not None])
+            for parts in zip(*outputs, strict=True)
+        )
+        assert z is not None
+        mixed_sigma = None
+        if mu is not None and sigma is not None:
+            mixed_sigma = np.sqrt((sigma**2).mean(axis=0) + mu.var(axis=0))
+        return RawOutput(
+            member_z=z,
+            mu=None if mu is None else mu.mean(axis=0),
+            sigma=mixed_sigma,
+            quantiles=None if quantiles is None else quantiles.mean(axis=0),
+        )
+
+    @torch.no_grad()
+    def vsn_weights(
+        self,
+        rows: RowTable | None = None,
+        end_rows: Int64[np.ndarray, " row"] | None = None,
+        entity: Int64[np.ndarray, " asset"] | None = None,
+    ) -> Float64[np.ndarray, "member feature"] | Float64[np.ndarray, "member row feature"]:
+        """Selection weights of the decoder's VSN; they sum to one over features.
+
+        Without rows: the static weights of the identified form. With rows: those rows' own.
+
+        Raises:
+            ModelError: No rows were given and the weights depend on them.
+        """
+        if rows is None or end_rows is None:
+            static = []
+            for member in self.members:
+                selection = member.main_selection
+                if not isinstance(selection, IdentifiedSelection):
+                    raise ModelError(
+                        f"weights of the {self.config.vsn} form must be asked for with rows and "
+                        "end_rows, found none: they differ from row to row"
+                    )
+                static.append(selection.static_weights().double().cpu().numpy())
+            return np.stack(static)
+        tensors = RowTensors.of(rows, self.config, _device(self.members[0]), entity)
+        batch = tensors.batch(end_rows[:, None])
+        return np.stack(
+            [
+                member.main_selection.weights(
+                    batch.x, batch.group, member.embedding(batch.entity)
+                )[batch.index[:, 0]]
+                .double()
+                .cpu()
+                .numpy()
+                for member in self.members
+            ]
+        )
+
+    def importance(
+        self,
+        rows: RowTable,
+        end_rows: Int64[np.ndarray, " row"],
+        n_steps: int = 16,
+        entity: Int64[np.ndarray, " asset"] | None = None,
+    ) -> Float64[np.ndarray, "row feature"]:
+        """Integrated gradients of the mean position, summed over the window's steps.
+
+        The path goes from all features at their training mean (0) to the row's window; the
+        integral is a Gauss–Legendre sum. A row's values add up to its position minus the
+        position at the start of the path.
+
+        Source:
+            Sundararajan, Taly & Yan 2017, eq. 1.
+        """
+        tensors = RowTensors.of(rows, self.config, _device(self.members[0]), entity)
+        index = window_index(rows, end_rows, self.config.seq_len)
+        per_member = [
+            integrated_gradients(member, bank, tensors, index, n_steps)
+            for member, bank in zip(self.members, self.banks, strict=True)
+        ]
+        return np.mean(per_member, axis=0)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All weights, running statistics and banks: ``member_0/…``, ``bank_0/…``."""
+        state: dict[str, Tensor] = {}
+        for i, (member, bank) in enumerate(zip(self.members, self.banks, strict=True)):
+            for name, tensor in member.state_dict().items():
+                state[f"member_{i}/{name}"] = tensor.detach().cpu().clone()
+            if bank is not None:
+                for name, tensor in bank._asdict().items():
+                    state[f"bank_{i}/{name}"] = tensor.detach().cpu().clone()
+        return state
+
+    @classmethod
+    def from_state(cls, config: XTrendConfig, state: Mapping[str, Tensor]) -> "Ensemble":
+        """Rebuild an ensemble from ``state_dict``.
+
+        Raises:
+            CheckpointError: Names, shapes or types differ from what the configuration makes.
+        """
+        n_members = len({name.split("/", 1)[0] for name in state if name.startswith("member_")})
+        members, banks = [], []
+        for i in range(n_members):
+            with torch.random.fork_rng(devices=[]):  # initial weights are thrown away
+                member = XTrend(config)
+            members.append(member)
+            _load_member(member, state, f"member_{i}/")
+            banks.append(_load_bank(config, state, f"bank_{i}/"))
+        known = {f"member_{i}/{n}" for i, m in enumerate(members) for n in m.state_dict()}
+        known |= {f"bank_{i}/{n}" for i, b in enumerate(banks) if b for n in ContextBank._fields}
+        extra = sorted(set(state) - known)
+        if extra or not members:
+            raise CheckpointError(
+                "an ensemble's state must hold its members and banks and nothing else, found "
+                f"{extra[0] if extra else 'no member'!r}"
+            )
+        return cls(config, members, banks)
+
+
+def make_bank(
+    member: XTrend, tensors: RowTensors, contexts: ContextWindows, rows: RowTable
+) -> ContextBank:
+    """Encode contexts as the one set that all predictions attend to (evaluation mode)."""
+    was_training = member.training
+    member.eval()
+    choice = np.arange(len(contexts))[None]
+    with torch.no_grad():
+        batch = tensors.batch(np.empty((0, 1), dtype=np.int64), contexts, choice)
+        days = rows.dates[contexts.available].to_numpy().astype("datetime64[D]").astype(np.int64)
+        bank = member.encode_bank(batch, torch.from_numpy(days))
+    member.train(was_training)
+    return bank
+
+
+@torch.no_grad()
+def predict_member(
+    member: XTrend,
+    bank: ContextBank | None,
+    tensors: RowTensors,
+    index: Int64[np.ndarray, "window step"],
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """One member's (z, μ, σ, quantiles) at the last step of windows; rows encoded once."""
+    batch = tensors.batch(index)
+    encoded, entity = encode_in_chunks(member, batch)
+    at_once = max(1, STEPS_AT_ONCE // index.shape[1])
+    parts: list[list[Tensor]] = []
+    for start in range(0, len(index), at_once):
+        piece = batch._replace(
+            index=batch.index[start : start + at_once],
+            window_group=batch.window_group[start : start + at_once],
+        )
+        states, _ = member.states_from_rows(encoded, piece, entity, bank, last_only=True)
+        output = member.head(states)
+        parts.append([field for field in output if field is not None])
+    fields = [_numpy(torch.cat(pieces)[:, 0]) for pieces in zip(*parts, strict=True)]
+    z = fields[0] if fields else np.empty(0)
+    if member.config.loss_mode == "joint_mle" and len(fields) == 3:
+        return z, fields[1], fields[2], None
+    if member.config.loss_mode == "joint_quantile" and len(fields) == 2:
+        return z, None, None, fields[1]
+    return z, None, None, None
+
+
+def encode_in_chunks(
+    member: XTrend, batch: Batch
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Row encodings for query and decoder, chunk by chunk; the last row is padding."""
+    entity = member.embedding(batch.entity)
+    roles = ("shared",) if member.config.share_vsn else ("query", "decoder")
+    roles = tuple(role for role in roles if role in member.selection_roles)
+    encoded = {}
+    for role in roles:
+        selection, side = member.selection[role], member.side[role].weight
+        pieces = [
+            selection(batch.x[s], batch.group[s], entity)
+            + batch.coverage[s, None] * side[:, 0]
+            for start in range(0, len(batch.x), ROWS_AT_ONCE)
+            for s in [slice(start, start + ROWS_AT_ONCE)]
+        ]
+        encoded[role] = torch.cat([*pieces, side[None, :, 1]])
+    if member.config.share_vsn:
+        encoded = dict.fromkeys(("query", "decoder"), encoded["shared"])
+    return encoded, entity
+
+
+def integrated_gradients(
+    member: XTrend,
+    bank: ContextBank | None,
+    tensors: RowTensors,
+    index: Int64[np.ndarray, "window step"],
+    n_steps: int,
+) -> Float64[np.ndarray, "window feature"]:
+    """Integrated gradients of one member's last-step position, per window and feature."""
+    nodes, node_weights = np.polynomial.legendre.leggauss(n_steps)
+    alphas, node_weights = (nodes + 1.0) / 2.0, node_weights / 2.0
+    length = index.shape[1]
+    at_once = max(1, ROWS_AT_ONCE // length)
+    attributions = np.zeros((len(index), member.config.n_features))
+    for start in range(0, len(index), at_once):
+        chunk = index[start : start + at_once]
+        batch = _unshared(tensors.batch(chunk))
+        total = torch.zeros_like(batch.x, dtype=torch.float64)
+        for alpha, weight in zip(alphas, node_weights, strict=True):
+            x = (float(alpha) * batch.x).requires_grad_()
+            states, _ = member.states(batch._replace(x=x), bank, last_only=True)
+            z = member.head(states).z.sum()
+            total += float(weight) * torch.autograd.grad(z, x)[0].double()
+        by_row = total * batch.x
+        spread = torch.zeros(len(chunk) * length, by_row.shape[1], dtype=torch.float64)
+        flat = torch.from_numpy(np.flatnonzero(chunk.ravel() >= 0))
+        spread[flat] = by_row.cpu()
+        attributions[start : start + at_once] = (
+            spread.view(len(chunk), length, -1).sum(dim=1).numpy()
+        )
+    return attributions
+
+
+def _unshared(batch: Batch) -> Batch:
+    """A copy of the batch in which every step of every window has a row of its own."""
+    n_rows = len(batch.x)
+    flat = batch.index.flatten()
+    real = flat < n_rows
+    rows = flat[real]
+    own = torch.full_like(flat, len(rows))
+    own[real] = torch.arange(len(rows), device=flat.device)
+    return batch._replace(
+        x=batch.x[rows],
+        coverage=batch.coverage[rows],
+        label=batch.label[rows],
+        group=batch.group[rows],
+        index=own.view_as(batch.index),
+    )
+
+
+def _load_member(member: XTrend, state: Mapping[str, Tensor], prefix: str) -> None:
+    expected = member.state_dict()
+    given = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+    for name, tensor in expected.items():
+        _require_like(prefix + name, given.get(name), tensor.dtype, tuple(tensor.shape))
+    member.load_state_dict(given)
+
+
+def _load_bank(
+    config: XTrendConfig, state: Mapping[str, Tensor], prefix: str
+) -> ContextBank | None:
+    if not config.uses_context:
+        return None
+    steps = config.ctx_len if config.context_mode == "time" else 1
+    encoded = (torch.float32, (config.n_context, steps, config.d_hidden))
+    expected = {
+        "keys": encoded,
+        "values": encoded,
+        "available": (torch.int64, (config.n_context,)),
+    }
+    tensors = {}
+    for name, (dtype, shape) in expected.items():
+        tensors[name] = _require_like(prefix + name, state.get(prefix + name), dtype, shape)
+    return ContextBank(**tensors)
+
+
+def _require_like(
+    name: str, tensor: Tensor | None, dtype: torch.dtype, shape: tuple[int, ...]
+) -> Tensor:
+    if tensor is None or tensor.dtype != dtype or tuple(tensor.shape) != shape:
+        found = "none" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
+        raise CheckpointError(
+            f"tensor {name} must be {dtype} {shape} for this configuration, found {found}"
+        )
+    return tensor
+
+
+def _device(member: XTrend) -> torch.device:
+    return member.embedding.weight.device
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.double().cpu().numpy()

@@ -1,0 +1,281 @@
+"""The X-Trend network on flat rows: encode each row once, gather windows, attend, decode.
+
+It knows tensors and row numbers inside a batch, nothing of dates or assets' names.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from tft_core.errors import ModelError
+from tft_core.models.attention import ContextMixer, CrossAttention
+from tft_core.models.blocks import Decoder, SequenceBlock
+from tft_core.models.config import LABEL_CLIP, XTrendConfig
+from tft_core.models.heads import HeadOutput, make_head
+from tft_core.models.variable_selection import (
+    IdentifiedSelection,
+    VariableSelection,
+    make_selection,
+)
+
+SIDE_INPUTS = 2
+"""Coverage of the row, and "this step is padding"."""
+
+
+class ContextRows(NamedTuple):
+    """The contexts a batch shares, and which of them each target attends to."""
+
+    index: Int[Tensor, "pool step"]
+    """Into the batch's rows; N (one past the last row) is padding."""
+    group: Int[Tensor, " pool"]
+    choice: Int[Tensor, "batch context"]
+    """Into the pool; −1 where a target has no further eligible context."""
+
+
+class Batch(NamedTuple):
+    """N unique rows and the windows over them."""
+
+    x: Float[Tensor, "row feature"]
+    coverage: Float[Tensor, " row"]
+    label: Float[Tensor, " row"]
+    """y/σ as contexts may show it; 0 where unknown. Read only through ``contexts``."""
+    group: Int[Tensor, " row"]
+    """Slot of the row's asset in ``entity``."""
+    entity: Int[Tensor, " group"]
+    """Embedding index of each asset of the batch; 0 is the unknown asset."""
+    index: Int[Tensor, "batch step"]
+    """Target windows, into the rows; N is padding."""
+    window_group: Int[Tensor, " batch"]
+    contexts: ContextRows | None = None
+
+
+class ContextBank(NamedTuple):
+    """Encoded contexts that serve every prediction."""
+
+    keys: Float[Tensor, "context step hidden"]
+    """One step (the final state), or one per target step in mode ``time``."""
+    values: Float[Tensor, "context step hidden"]
+    """V' of eq. 17, after the contexts' self-attention."""
+    available: Int[Tensor, " context"]
+    """Days since 1970-01-01 from which on each context is known."""
+
+
+class XTrend(nn.Module):
+    """Embedding, VSN(s), encoders Ξ for query, key and value, attention, decoder, head.
+
+    Source:
+        X-Trend (arXiv 2310.10500v2) eq. 12–19. Beyond the paper: the row's coverage and a
+        padding flag enter through a linear side path after the VSN.
+    """
+
+    def __init__(self, config: XTrendConfig) -> None:
+        super().__init__()
+        self.config = config
+        d, layers, dropout = config.d_hidden, config.lstm_layers, config.dropout
+        self.embedding = nn.Embedding(config.n_assets + 1, d, padding_idx=0)
+        with torch.no_grad():
+            self.embedding.weight.mul_(d**-0.5)
+        self.selection = nn.ModuleDict(
+            {role: self._make_selection(role) for role in self.selection_roles}
+        )
+        self.side = nn.ModuleDict(
+            {role: nn.Linear(SIDE_INPUTS, d, bias=False) for role in self.selection_roles}
+        )
+        self.decoder = Decoder(d, layers, dropout, has_context=config.uses_context)
+        self.head = make_head(config.loss_mode, d, dropout)
+        if config.uses_context:
+            self.query_encoder = SequenceBlock(d, layers, dropout)
+            self.key_encoder = SequenceBlock(d, layers, dropout)
+            self.value_encoder = SequenceBlock(d, layers, dropout)
+            self.mixer = ContextMixer(d, config.n_heads, dropout)
+            self.cross = CrossAttention(d, config.n_heads, dropout)
+            if config.share_vsn:
+                self.show_label = nn.Linear(1, d, bias=False)
+
+    @property
+    def selection_roles(self) -> tuple[str, ...]:
+        """Names of the variable selection networks; the last one feeds the decoder."""
+        if self.config.share_vsn:
+            return ("shared",)
+        return ("query", "key", "value", "decoder") if self.config.uses_context else ("decoder",)
+
+    @property
+    def main_selection(self) -> VariableSelection:
+        """The VSN that feeds the decoder: the one whose weights are reported."""
+        module = self.selection[self.selection_roles[-1]]
+        assert isinstance(module, VariableSelection)
+        return module
+
+    def selections(self) -> list[VariableSelection]:
+        return [m for m in self.selection.values() if isinstance(m, VariableSelection)]
+
+    def identified(self) -> list[IdentifiedSelection]:
+        """The selection networks whose weights are parameters."""
+        return [m for m in self.selection.values() if isinstance(m, IdentifiedSelection)]
+
+    def penalty(self) -> Tensor | None:
+        """λ · mean_j w_j, averaged over the selection networks; ``None`` for other forms."""
+        parts = [p for m in self.selections() if (p := m.penalty()) is not None]
+        return self.config.vsn_penalty * torch.stack(parts).mean() if parts else None
+
+    def forward(self, batch: Batch, bank: ContextBank | None = None) -> HeadOutput:
+        """A position at every step of every window."""
+        return self.head(self.states(batch, bank)[0])
+
+    def states(
+        self, batch: Batch, bank: ContextBank | None = None, *, last_only: bool = False
+    ) -> tuple[Float[Tensor, "batch step hidden"], Tensor | None]:
+        """Decoder states Ξ_Dec and the attention weights over contexts, if there are any.
+
+        Args:
+            bank: Encoded contexts to use in place of the batch's own.
+            last_only: Return the decoder's last step alone.
+        """
+        entity = self.embedding(batch.entity)
+        if self.config.share_vsn:
+            rows = self.encode_rows("shared", batch, entity)
+            encoded = dict.fromkeys(("query", "key", "value", "decoder"), rows)
+        else:
+            encoded = {
+                role: self.encode_rows(role, batch, entity)
+                for role in self.selection_roles
+                if bank is None or role in ("query", "decoder")
+            }
+        return self.states_from_rows(encoded, batch, entity, bank, last_only=last_only)
+
+    def states_from_rows(
+        self,
+        encoded: dict[str, Float[Tensor, "row_plus_padding hidden"]],
+        batch: Batch,
+        entity: Float[Tensor, "group hidden"],
+        bank: ContextBank | None,
+        *,
+        last_only: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The part after the VSN: what a permuted or perturbed encoding can be fed to."""
+        who = entity.index_select(0, batch.window_group)
+        x = F.embedding(batch.index, encoded["decoder"])
+        y, attention = None, None
+        if self.config.uses_context:
+            seen = x if self.config.share_vsn else F.embedding(batch.index, encoded["query"])
+            q = self.query_encoder(seen, who)
+            if bank is not None:
+                y, attention = self._attend_bank(q, bank)
+            elif batch.contexts is not None:
+                keys, values = self._encode_pool(encoded, batch, batch.contexts, entity)
+                y, attention = self._attend_pool(q, keys, values, batch.contexts.choice)
+            else:
+                raise ModelError(
+                    f"context mode {self.config.context_mode} must be given contexts or a bank, "
+                    "found neither"
+                )
+        return self.decoder(x, y, who, last_only=last_only), attention
+
+    def encode_rows(
+        self, role: str, batch: Batch, entity: Float[Tensor, "group hidden"]
+    ) -> Float[Tensor, "row_plus_padding hidden"]:
+        """VSN and side path of every row; the last entry is the padding step."""
+        x, coverage, group = batch.x, batch.coverage, batch.group
+        part: Tensor | None = None
+        if not self.config.share_vsn:
+            part = self._rows_of(role, batch)
+            x, coverage, group = x[part], coverage[part], group[part]
+            if role == "value":
+                x = torch.cat([x, batch.label[part, None].clamp(-LABEL_CLIP, LABEL_CLIP)], dim=1)
+        selection, side = self.selection[role], self.side[role]
+        rows = selection(x, group, entity) + coverage[:, None] * side.weight[:, 0]
+        if part is not None:
+            empty = rows.new_zeros(len(batch.x), rows.shape[1])
+            rows = empty.index_copy(0, part, rows)
+        return torch.cat([rows, side.weight[None, :, 1]])
+
+    def encode_bank(
+        self, batch: Batch, available: Int[Tensor, " context"]
+    ) -> ContextBank:
+        """Keys and mixed values of the batch's whole pool, as one context set."""
+        if batch.contexts is None:
+            raise ModelError("a context bank must be made from a batch with contexts, found none")
+        entity = self.embedding(batch.entity)
+        roles = ("shared",) if self.config.share_vsn else ("key", "value")
+        encoded = {role: self.encode_rows(role, batch, entity) for role in roles}
+        if self.config.share_vsn:
+            encoded = dict.fromkeys(("key", "value"), encoded["shared"])
+        keys, values = self._encode_pool(encoded, batch, batch.contexts, entity)
+        everyone = torch.ones(1, len(keys), dtype=torch.bool, device=keys.device)
+        by_step = values.transpose(0, 1)  # [step, context, hidden]
+        mixed = self.mixer(by_step, everyone.expand(len(by_step), -1))
+        return ContextBank(keys, mixed.transpose(0, 1).contiguous(), available)
+
+    def _make_selection(self, role: str) -> VariableSelection:
+        config = self.config
+        return make_selection(
+            config.vsn,
+            config.n_features + (role == "value"),
+            config.vsn_hidden,
+            config.d_hidden,
+            dropout=config.dropout,
+            variable_dropout=config.vsn_dropout,
+        )
+
+    def _rows_of(self, role: str, batch: Batch) -> Int[Tensor, " some_row"]:
+        """Rows a separate VSN encodes: contexts' rows for key and value, targets' for others."""
+        of_contexts = role in ("key", "value") and batch.contexts is not None
+        index = batch.contexts.index if of_contexts and batch.contexts else batch.index
+        used = torch.unique(index)
+        return used[used < len(batch.x)]
+
+    def _encode_pool(
+        self,
+        encoded: dict[str, Tensor],
+        batch: Batch,
+        contexts: ContextRows,
+        entity: Float[Tensor, "group hidden"],
+    ) -> tuple[Float[Tensor, "pool step hidden"], Float[Tensor, "pool step hidden"]]:
+        who = entity.index_select(0, contexts.group)
+        shown = F.embedding(contexts.index, encoded["key"])
+        if self.config.share_vsn:
+            label = F.pad(batch.label, (0, 1)).clamp(-LABEL_CLIP, LABEL_CLIP)
+            values_in = shown + self.show_label(label[contexts.index][..., None])
+        else:
+            values_in = F.embedding(contexts.index, encoded["value"])
+        last = self.config.context_mode != "time"
+        keys = self.key_encoder(shown, who, last_only=last)
+        return keys, self.value_encoder(values_in, who, last_only=last)
+
+    def _attend_pool(
+        self, q: Tensor, keys: Tensor, values: Tensor, choice: Int[Tensor, "batch context"]
+    ) -> tuple[Tensor, Tensor]:
+        may = choice >= 0
+        if not len(keys):  # nothing eligible for anyone
+            none = q.new_zeros(len(q), self.config.n_heads, q.shape[1], choice.shape[1])
+            return torch.zeros_like(q), none
+        picked = choice.clamp(min=0)
+        n_batch, n_context = choice.shape
+        if keys.shape[1] == 1:
+            k = F.embedding(picked, keys[:, 0])
+            v = self.mixer(F.embedding(picked, values[:, 0]), may)
+            return self.cross(q, k, v, may)
+        # mode "time": step k of the target attends to step k of each context
+        steps = q.shape[1]
+
+        def by_step(pool: Tensor) -> Tensor:
+            taken = pool[picked.flatten()].view(n_batch, n_context, steps, -1)
+            return taken.transpose(1, 2).flatten(0, 1)
+
+        may = may.repeat_interleave(steps, dim=0)
+        v = self.mixer(by_step(values), may)
+        y, weights = self.cross(q.flatten(0, 1)[:, None], by_step(keys), v, may)
+        weights = weights.view(n_batch, steps, self.config.n_heads, n_context).transpose(1, 2)
+        return y.view(n_batch, steps, -1), weights
+
+    def _attend_bank(self, q: Tensor, bank: ContextBank) -> tuple[Tensor, Tensor]:
+        n_context, steps = bank.keys.shape[:2]
+        may = torch.ones(steps, n_context, dtype=torch.bool, device=q.device)
+        keys, values = bank.keys.transpose(0, 1), bank.values.transpose(0, 1)
+        if steps == 1:
+            return self.cross(q, keys, values, may)
+        y, weights = self.cross(q.transpose(0, 1), keys, values, may)
+        return y.transpose(0, 1), weights.permute(2, 1, 0, 3)

@@ -1,0 +1,64 @@
+"""How a network is trained: budgets, optimiser, seeds, threads."""
+
+from dataclasses import dataclass
+
+from tft_core.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """Budgets and optimiser of one ensemble."""
+
+    pretrain_epochs: int = 30
+    """Epochs on gross returns (γ = 0), before costs enter the loss."""
+    finetune_epochs: int = 50
+    """Most epochs on net returns; early stopping counts these."""
+    lr: float = 1e-3
+    weight_decay: float = 1e-5
+    selection_lr: float = 3e-2
+    """Adam rate of the identified VSN's weights u."""
+    batch_size: int = 32
+    """Windows in a minibatch, at most."""
+    patience: int = 15
+    """Fine-tuning epochs without a better validation Sharpe before a member stops."""
+    grad_clip: float = 1.0
+    cost_factor: float = 0.5
+    """γ: share of each instrument's cost that the fine-tuning loss carries."""
+    n_seeds: int = 3
+    seed: int = 42
+    """First of the ``n_seeds`` consecutive seeds."""
+    threads: int = 2
+    """Threads PyTorch may use; results are equal only for an equal count."""
+    device: str = "cpu"
+    min_steps_per_epoch: int = 16
+    """Optimiser steps an epoch has at least; minibatches shrink to reach it."""
+
+    def __post_init__(self) -> None:
+        for name, low in (
+            ("pretrain_epochs", 0),
+            ("finetune_epochs", 1),
+            ("batch_size", 1),
+            ("patience", 1),
+            ("n_seeds", 1),
+            ("threads", 1),
+            ("min_steps_per_epoch", 1),
+            ("seed", 0),
+        ):
+            if getattr(self, name) < low:
+                raise ConfigError(
+                    f"training.{name} must be at least {low}, found {getattr(self, name)}"
+                )
+        for name in ("lr", "selection_lr", "grad_clip"):
+            if not getattr(self, name) > 0.0:
+                raise ConfigError(
+                    f"training.{name} must be positive, found {getattr(self, name):g}"
+                )
+        for name in ("weight_decay", "cost_factor"):
+            if not getattr(self, name) >= 0.0:
+                raise ConfigError(
+                    f"training.{name} must not be negative, found {getattr(self, name):g}"
+                )
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(range(self.seed, self.seed + self.n_seeds))

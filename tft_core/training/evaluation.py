@@ -1,0 +1,70 @@
+"""Validation: the diversified net Sharpe of positions at given rows."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float64, Int64
+
+from tft_core.metrics import sharpe_ann
+from tft_core.sequences import RowTable
+
+
+def net_by_row(
+    rows: RowTable, at: Int64[np.ndarray, " row"], z: Float64[np.ndarray, " row"]
+) -> Float64[np.ndarray, " row"]:
+    """z_t·y_t/σ_t − κ·|z_t/σ_t − z_{t−1}/σ_{t−1}| at sorted rows, in daily volatilities.
+
+    The step before is the asset's previous row among ``at``; before its first, it is flat.
+    """
+    held = z / rows.sigma[at]
+    same_asset = np.append(False, rows.asset_id[at][1:] == rows.asset_id[at][:-1])
+    before = np.where(same_asset, np.append(0.0, held[:-1]), 0.0)
+    return z * rows.scaled_label[at] - rows.cost_rate[at] * np.abs(held - before)
+
+
+def diversified(
+    rows: RowTable, at: Int64[np.ndarray, " row"], values: Float64[np.ndarray, " row"]
+) -> Float64[np.ndarray, " time"]:
+    """Mean over assets on each date that has any."""
+    _, day = np.unique(rows.date_index[at], return_inverse=True)
+    return np.bincount(day, weights=values) / np.bincount(day)
+
+
+def diversified_sharpe(
+    rows: RowTable, at: Int64[np.ndarray, " row"], z: Float64[np.ndarray, " row"]
+) -> float:
+    """Annualised Sharpe of the per-date mean net return; NaN if it is undefined."""
+    return sharpe_ann(diversified(rows, at, net_by_row(rows, at, z)))
+
+
+def scored_rows(rows: RowTable, chosen: Bool[np.ndarray, " row"]) -> Int64[np.ndarray, " row"]:
+    """Row numbers among the chosen that can be scored."""
+    return np.flatnonzero(chosen & rows.can_bear_loss)
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationRecord:
+    """Positions of the early-stopped ensemble on its validation rows."""
+
+    at: Int64[np.ndarray, " row"]
+    member_z: Float64[np.ndarray, "member row"]
+
+    def frame(self, rows: RowTable) -> pd.DataFrame:
+        """Columns date, symbol, z, disagreement, scaled_label, net."""
+        z = self.member_z.mean(axis=0)
+        spread = (
+            self.member_z.std(axis=0, ddof=1)
+            if len(self.member_z) > 1
+            else np.full(len(self.at), np.nan)
+        )
+        return pd.DataFrame(
+            {
+                "date": rows.row_dates[self.at],
+                "symbol": np.asarray(rows.symbols, dtype=object)[rows.asset_id[self.at]],
+                "z": z,
+                "disagreement": spread,
+                "scaled_label": rows.scaled_label[self.at],
+                "net": net_by_row(rows, self.at, z),
+            }
+        )

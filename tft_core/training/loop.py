@@ -1,0 +1,341 @@
+"""Training of one member: epochs, optimiser, early stopping, and its context bank."""
+
+import math
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+from tft_core.errors import TrainingError
+from tft_core.models.batching import RowTensors
+from tft_core.models.config import XTrendConfig
+from tft_core.models.ensemble import make_bank, predict_member
+from tft_core.models.losses import Targets, training_loss
+from tft_core.models.network import ContextBank, XTrend
+from tft_core.sequences import (
+    ContextWindows,
+    RowTable,
+    choose_contexts,
+    context_candidates,
+    epoch_windows,
+    first_loss_date,
+    minibatches,
+    sample_contexts,
+    sample_pool,
+    window_index,
+)
+from tft_core.training.config import TrainingConfig
+from tft_core.training.determinism import pinned
+from tft_core.training.evaluation import diversified_sharpe, scored_rows
+from tft_core.training.progress import EpochReport, Progress
+
+CLAMPED_STEPS = 50
+"""Steps in which the identified VSN's weights stay above ``CLAMP_FLOOR``."""
+CLAMP_FLOOR = 1e-3
+BANK_STREAM, EPOCH_STREAM = 1, 2
+"""Streams of a member's seed: what draws its bank doesn't move what draws its epochs."""
+
+
+@dataclass(slots=True)
+class MemberResult:
+    """A trained member."""
+
+    member: XTrend
+    bank: ContextBank | None
+    best_epoch: int
+    """Fine-tuning epoch of the weights kept, counted from 1."""
+    val_sharpe: float
+    """NaN where nothing was validated."""
+    val_z: np.ndarray | None
+    optimiser_steps: int
+    seconds: float
+    reports: list[EpochReport] = field(default_factory=list)
+
+
+def train_member(
+    rows: RowTable,
+    loss_rows: Bool[np.ndarray, " row"],
+    val_rows: Bool[np.ndarray, " row"] | None,
+    model_config: XTrendConfig,
+    config: TrainingConfig,
+    seed: int,
+    *,
+    finetune_epochs: int | None = None,
+    progress: Progress | None = None,
+) -> MemberResult:
+    """Train one network from scratch.
+
+    Args:
+        loss_rows: Rows that bear loss (those without a label or volatility don't); contexts
+            and the bank come from them too.
+        val_rows: Rows of the early stopping; ``None`` trains for all epochs (the refit).
+        finetune_epochs: Replaces the configured number.
+
+    As of:
+        The last label of ``loss_rows`` and ``val_rows``; other rows only lend features to
+        the warm-up of windows that end in these.
+
+    Raises:
+        TrainingError: Loss or weights stopped being numbers, or too few rows bear loss.
+    """
+    with pinned(seed, config.threads, config.device):
+        run = _MemberRun(rows, loss_rows, val_rows, model_config, config, seed)
+        return run.train(finetune_epochs or config.finetune_epochs, progress)
+
+
+class _MemberRun:
+    """State of one member's training."""
+
+    def __init__(
+        self,
+        rows: RowTable,
+        loss_rows: Bool[np.ndarray, " row"],
+        val_rows: Bool[np.ndarray, " row"] | None,
+        model_config: XTrendConfig,
+        config: TrainingConfig,
+        seed: int,
+    ) -> None:
+        self.rows, self.config, self.seed, self.model_config = rows, config, seed, model_config
+        self.loss_rows = loss_rows & rows.can_bear_loss
+        n_loss = int(self.loss_rows.sum())
+        if n_loss < 2 * config.min_steps_per_epoch:
+            raise TrainingError(
+                f"training must be given at least {2 * config.min_steps_per_epoch} rows with "
+                f"label and volatility, found {n_loss}; give a longer training window"
+            )
+        self.tensors = RowTensors.of(rows, model_config, config.device)
+        self.rng = np.random.default_rng([seed, EPOCH_STREAM])
+        self.member = XTrend(model_config).to(config.device)
+        self.optimiser = make_optimiser(self.member, config)
+        self.steps = 0
+        self.targets = _target_columns(rows, config.device)
+        self.candidates = context_candidates(
+            rows, self.loss_rows, model_config.ctx_len, model_config.context_mode
+        )
+        self.val_at: Int64[np.ndarray, " row"] | None = None
+        if val_rows is not None:
+            self.val_at = scored_rows(rows, val_rows)
+            if not len(self.val_at):
+                raise TrainingError(
+                    "validation must hold rows with label and volatility, found none; "
+                    "lengthen the training window or val_fraction"
+                )
+            self.val_index = window_index(rows, self.val_at, model_config.seq_len)
+        self.bank_contexts = self._draw_bank()
+
+    def train(self, finetune_epochs: int, progress: Progress | None) -> MemberResult:
+        """All epochs; the weights of the best validated one, else of the last."""
+        started = time.perf_counter()
+        planned = self.config.pretrain_epochs + finetune_epochs
+        reports: list[EpochReport] = []
+        best_sharpe, best_epoch = -math.inf, 0
+        best_state: dict[str, Tensor] | None = None
+        for number in range(1, planned + 1):
+            epoch_started = time.perf_counter()
+            is_net = number > self.config.pretrain_epochs
+            epoch = number - self.config.pretrain_epochs if is_net else number
+            phase = "finetune" if is_net else "pretrain"
+            steps_before = self.steps
+            loss = self._epoch(self.config.cost_factor if is_net else 0.0)
+            self._require_finite(loss, phase, epoch)
+            sharpe = self._validate()[0] if is_net and self.val_at is not None else math.nan
+            reports.append(
+                EpochReport(
+                    seed=self.seed,
+                    stage="refit" if self.val_at is None else "select",
+                    phase=phase,
+                    epoch=epoch,
+                    epochs_done=number,
+                    epochs_planned=planned,
+                    steps=self.steps - steps_before,
+                    loss=loss,
+                    val_sharpe=sharpe,
+                    lr=self.optimiser.param_groups[0]["lr"],
+                    features_left=self._features_left(),
+                    seconds=time.perf_counter() - epoch_started,
+                )
+            )
+            if progress is not None:
+                progress(reports[-1])
+            if not is_net or self.val_at is None:
+                continue
+            if sharpe > best_sharpe:
+                best_sharpe, best_epoch = sharpe, epoch
+                best_state = {k: v.clone() for k, v in self.member.state_dict().items()}
+            elif epoch - best_epoch >= self.config.patience:
+                break
+        if self.val_at is None:
+            best_epoch, best_sharpe = finetune_epochs, math.nan
+        elif best_state is None:
+            raise TrainingError(
+                f"validation Sharpe of seed {self.seed} must be a number in some fine-tuning "
+                "epoch, found NaN in all; the network holds constant positions or the "
+                "validation window is too short"
+            )
+        else:
+            self.member.load_state_dict(best_state)
+        self.member.eval()
+        return MemberResult(
+            member=self.member,
+            bank=self._bank(),
+            best_epoch=best_epoch,
+            val_sharpe=best_sharpe,
+            val_z=self._validate()[1] if self.val_at is not None else None,
+            optimiser_steps=self.steps,
+            seconds=time.perf_counter() - started,
+            reports=reports,
+        )
+
+    def _epoch(self, cost_factor: float) -> float:
+        """One pass in which every loss row bears loss once; the mean loss of its steps."""
+        config, model = self.config, self.model_config
+        # short histories: smaller tiles make enough windows for the steps an epoch must have
+        stride = max(1, min(model.seq_len - model.warmup, self._rows_per_window()))
+        index, bears_loss = epoch_windows(
+            self.rows, self.loss_rows, model.seq_len, model.warmup, self.rng, stride
+        )
+        batches = minibatches(bears_loss, config.batch_size, config.min_steps_per_epoch, self.rng)
+        self.member.train()
+        losses = torch.zeros((), dtype=torch.float64, device=config.device)
+        for windows in batches:
+            losses += self._step(index[windows], bears_loss[windows], cost_factor)
+        return float(losses) / len(batches)
+
+    def _rows_per_window(self) -> int:
+        return int(self.loss_rows.sum()) // self.config.min_steps_per_epoch
+
+    def _step(
+        self,
+        index: Int64[np.ndarray, "window step"],
+        bears_loss: Bool[np.ndarray, "window step"],
+        cost_factor: float,
+    ) -> Tensor:
+        config, model = self.config, self.model_config
+        pool, choice = self._contexts(index, bears_loss)
+        unknown = None
+        if model.entity_dropout > 0.0:
+            unknown = np.flatnonzero(
+                self.rng.random(len(self.rows.symbols)) < model.entity_dropout
+            )
+        batch = self.tensors.batch(index, pool, choice, unknown_assets=unknown)
+        targets = self.targets.take(index, bears_loss)
+        output = self.member(batch)
+        loss = training_loss(
+            output, targets, cost_factor=cost_factor, mle_weight=model.mle_weight
+        )
+        penalty = self.member.penalty()
+        total = loss if penalty is None else loss + penalty
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(self.member.parameters(), config.grad_clip)
+        self.optimiser.step()
+        self.steps += 1
+        for selection in self.member.identified():
+            selection.clamp(CLAMP_FLOOR if self.steps < CLAMPED_STEPS else 0.0)
+        return total.detach().double()
+
+    def _contexts(
+        self, index: Int64[np.ndarray, "window step"], bears_loss: Bool[np.ndarray, "window step"]
+    ) -> tuple[ContextWindows | None, np.ndarray | None]:
+        model = self.model_config
+        if not model.uses_context:
+            return None, None
+        gates = first_loss_date(self.rows, index, bears_loss)
+        if not model.causal_contexts:
+            gates = np.full_like(gates, len(self.rows.dates))
+        pool = sample_pool(self.candidates, gates, model.pool_size, self.rng)
+        return pool, choose_contexts(pool.available, gates, model.n_context, self.rng)
+
+    def _draw_bank(self) -> ContextWindows | None:
+        model = self.model_config
+        if not model.uses_context:
+            return None
+        before = None if self.val_at is None else int(self.rows.date_index[self.val_at].min())
+        return sample_contexts(
+            self.rows,
+            model.n_context,
+            model.ctx_len,
+            model.context_mode,
+            np.random.default_rng([self.seed, BANK_STREAM]),
+            before_date_index=before,
+            context_rows=self.loss_rows,
+        )
+
+    def _bank(self) -> ContextBank | None:
+        if self.bank_contexts is None:
+            return None
+        return make_bank(self.member, self.tensors, self.bank_contexts, self.rows)
+
+    def _validate(self) -> tuple[float, np.ndarray]:
+        """Diversified net Sharpe and positions at the validation rows, as inference would."""
+        assert self.val_at is not None
+        self.member.eval()
+        z = predict_member(self.member, self._bank(), self.tensors, self.val_index)[0]
+        return diversified_sharpe(self.rows, self.val_at, z), z
+
+    def _features_left(self) -> int:
+        identified = self.member.identified()
+        if not identified:
+            return self.model_config.n_features
+        return int((identified[-1].u.detach() > 0.0).sum())
+
+    def _require_finite(self, loss: float, phase: str, epoch: int) -> None:
+        where = f"in {phase} epoch {epoch} of seed {self.seed}"
+        hint = "lower the learning rate or check the features for outliers"
+        if not math.isfinite(loss):
+            raise TrainingError(f"training loss must be finite, found {loss} {where}; {hint}")
+        for name, tensor in self.member.state_dict().items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise TrainingError(
+                    f"weights must be finite, found NaN or infinity in {name} {where}; {hint}"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class _TargetColumns:
+    """Loss columns of all rows, with one more entry for padding."""
+
+    scaled_return: Tensor
+    inverse_sigma: Tensor
+    cost_rate: Tensor
+
+    def take(self, index: np.ndarray, bears_loss: np.ndarray) -> Targets:
+        device = self.scaled_return.device
+        where = torch.from_numpy(index).to(device)  # −1, padding, is the last entry
+        return Targets(
+            scaled_return=self.scaled_return[where],
+            inverse_sigma=self.inverse_sigma[where],
+            cost_rate=self.cost_rate[where],
+            bears_loss=torch.from_numpy(bears_loss).to(device),
+        )
+
+
+def _target_columns(rows: RowTable, device: str) -> _TargetColumns:
+    def column(values: np.ndarray) -> Tensor:
+        padded = np.append(np.nan_to_num(values), 0.0).astype(np.float32)
+        return torch.from_numpy(padded).to(device)
+
+    return _TargetColumns(
+        scaled_return=column(rows.scaled_label),
+        inverse_sigma=column(1.0 / rows.sigma),
+        cost_rate=column(rows.cost_rate),
+    )
+
+
+def make_optimiser(member: XTrend, config: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW; the identified VSN's u in a group of its own: faster, without decay."""
+    selected = {id(m.u) for m in member.identified()}
+    others = [p for p in member.parameters() if id(p) not in selected]
+    groups = [{"params": others, "lr": config.lr, "weight_decay": config.weight_decay}]
+    if selected:
+        groups.append(
+            {
+                "params": [m.u for m in member.identified()],
+                "lr": config.selection_lr,
+                "weight_decay": 0.0,
+            }
+        )
+    return torch.optim.AdamW(groups, fused=config.device == "cpu")
