@@ -75,8 +75,10 @@ def sweep_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     if not storage.supports_global_concurrency_limits:
         return lines
     holders = sorted(storage.get_concurrency_run_ids())
+    if not holders:
+        return lines
     finished = dg.RunsFilter(run_ids=holders, statuses=list(FINISHED_STATUSES))
-    for record in instance.get_run_records(finished) if holders else ():
+    for record in instance.get_run_records(finished):
         run_id = record.dagster_run.run_id
         # a run that ended just now may still be giving its slot back by itself
         if run_id in ended or (record.end_time or 0.0) + GRACE_S < time.time():

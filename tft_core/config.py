@@ -201,9 +201,7 @@ def _coerce(value: Any, hint: Any, *, where: str) -> Any:
         if len(inner) != len(value):
             raise ConfigError(f"{where} must hold {len(inner)} values, found {len(value)}")
         return tuple(_coerce(v, h, where=where) for v, h in zip(value, inner, strict=True))
-    if origin in (dict, Mapping) or (
-        isinstance(origin, type) and issubclass(origin, Mapping)
-    ):
+    if origin in (dict, Mapping) or (isinstance(origin, type) and issubclass(origin, Mapping)):
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where} must be a table, found {value!r}")
         return {k: _coerce(v, args[1], where=f"{where}.{k}") for k, v in value.items()}

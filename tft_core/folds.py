@@ -86,9 +86,7 @@ class FoldPlan:
 
     @classmethod
     def from_config(cls, config: FoldConfig) -> "FoldPlan":
-        starts = [
-            shift(config.anchor, config.test_length, k) for k in range(config.n_windows + 1)
-        ]
+        starts = [shift(config.anchor, config.test_length, k) for k in range(config.n_windows + 1)]
         folds = [
             Fold(
                 key=start.isoformat(),

@@ -79,12 +79,17 @@ class InferenceResult:
     raw_output: dict[str, float]
     """Ensemble mean z in [−1, 1] before clipping and smoothing."""
     status: dict[str, str]
-    """``ok``, or why there is no position."""
+    """``ok``, or the code of why there is no position (``metadata["reasons"]`` says more)."""
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def why_no_trade(self) -> str:
         """One line per asset without a position, for a person."""
-        lines = [f"{s}: {reason}" for s, reason in sorted(self.status.items()) if reason != OK]
+        reasons = self.metadata.get("reasons", {})
+        lines = [
+            f"{symbol}: {code} ({reasons.get(symbol, 'no detail')})"
+            for symbol, code in sorted(self.status.items())
+            if code != OK
+        ]
         return "\n".join(lines) if lines else "every asset has a position"
 
 
@@ -276,7 +281,9 @@ class TFTInferencePipeline:
         importance = self._importance(inputs, [pd.Timestamp(d) for d in dates])
         elapsed_ms = (time.perf_counter() - started) * 1e3
         return [
-            self._result(day, rows_of[day], walk, inputs, universe, importance, previous, elapsed_ms)
+            self._result(
+                day, rows_of[day], walk, inputs, universe, importance, previous, elapsed_ms
+            )
             for day in dates
         ]
 
@@ -416,29 +423,33 @@ class TFTInferencePipeline:
 
     def _status(
         self, day: int, inputs: MarketInputs, walk: Walk, universe: Universe
-    ) -> dict[str, str]:
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """(code, detail) per symbol; the detail is given where the code is not ``ok``."""
         stamp = walk.dates[day]
         row = int(inputs.panel.dates.get_loc(stamp))
         active = universe.active(pd.DatetimeIndex([stamp]))[0]
-        status = {}
+        known = set(self.metadata.asset_names)
+        codes, details = {}, {}
         for column, symbol in enumerate(walk.symbols):
             bars = np.flatnonzero(np.isfinite(inputs.close[: row + 1, column]))
+            last = inputs.panel.dates[bars[-1]].date() if len(bars) else None
             if not active[column]:
-                reason = "not_in_universe: its membership does not cover this session"
-            elif symbol not in self.metadata.asset_names:
-                reason = "unknown_asset: the model was not trained with it"
-            elif not len(bars):
-                reason = "no_data: no bar in the model's window"
+                code, detail = "not_in_universe", "its membership does not cover this session"
+            elif symbol not in known:
+                code, detail = "unknown_asset", "the model was not trained with it"
+            elif last is None:
+                code, detail = "stale_data", "no bar in the model's window"
             elif row - bars[-1] > self.serving.max_bar_age_sessions:
-                reason = f"stale_data: last bar {inputs.panel.dates[bars[-1]].date()}"
+                code, detail = "stale_data", f"last bar {last}"
             elif bars[-1] != row:
-                reason = f"no_session: last bar {inputs.panel.dates[bars[-1]].date()}"
+                code, detail = "no_session", f"last bar {last}"
             elif np.isnan(walk.raw[day, column]):
-                reason = "short_history: too few features or no volatility yet"
+                code, detail = "short_history", "too few features have a value, or no volatility"
             else:
-                reason = OK
-            status[symbol] = reason
-        return status
+                codes[symbol] = OK
+                continue
+            codes[symbol], details[symbol] = code, detail
+        return codes, details
 
     # -- assembly ------------------------------------------------------------------------
 
@@ -454,7 +465,9 @@ class TFTInferencePipeline:
         held = np.array([previous.get(symbol, 0.0) for symbol in symbols], dtype=np.float64)
         if not np.isfinite(held).all():
             bad = symbols[int(np.flatnonzero(~np.isfinite(held))[0])]
-            raise InferenceError(f"previous position of {bad} must be finite, found {previous[bad]}")
+            raise InferenceError(
+                f"previous position of {bad} must be finite, found {previous[bad]}"
+            )
         return held
 
     def _importance(
@@ -485,7 +498,7 @@ class TFTInferencePipeline:
         previous: Mapping[str, float] | None,
         elapsed_ms: float,
     ) -> InferenceResult:
-        status = self._status(index, inputs, walk, universe)
+        status, reasons = self._status(index, inputs, walk, universe)
         usable = {s: i for i, s in enumerate(walk.symbols) if status[s] == OK}
         raw = {s: float(walk.raw[index, i]) for s, i in usable.items()}
         stamp = walk.dates[index]
@@ -503,6 +516,7 @@ class TFTInferencePipeline:
                 "checkpoint_path": str(self.path) if self.path else None,
                 "trained_through": self.metadata.trained_through,
                 "fold": self.metadata.fold,
+                "reasons": reasons,
                 "max_position": self.positions_config.max_position,
                 "previous": "given" if previous is not None else "unknown: started flat",
                 "held": {s: float(walk.positions[index, i]) for i, s in enumerate(walk.symbols)},

@@ -29,6 +29,7 @@ HERE = Path(__file__).parent
 @pytest.fixture
 def daemon(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkspaceProcessContext]:
     """A daemon's view of the fake location; runs are executed at once, in this process."""
+    home.sections["folds"]["n_windows"] = 2  # two windows and live: as short as a plan can be
     monkeypatch.setenv("TFT_EXECUTOR", "in_process")
     monkeypatch.setenv("FAKE_HOME", str(home.path))
     monkeypatch.setenv("FAKE_SECTIONS", json.dumps(home.sections))
@@ -110,5 +111,6 @@ def test_sessions_are_backfilled_in_order_since_positions_carry_over(
 ) -> None:
     days = ["2026-11-12", "2026-11-13", "2026-11-16"]  # Thursday, Friday, Monday
     runs = backfill(daemon, ["inference", "strategy_signals"], days)
-    assert [run.tags["dagster/partition"] for run in runs] == days
-    assert all(len(run.asset_selection or ()) == 2 for run in runs)
+    for asset in ("inference", "strategy_signals"):
+        made = [r.tags["dagster/partition"] for r in runs if dg.AssetKey(asset) in r.asset_selection]
+        assert made == days

@@ -57,7 +57,10 @@ def test_a_session_follows_from_the_checkpoint_and_from_the_session_before(home:
         ("production_checkpoint", None),
         ("inference", "2026-11-13"),  # from Monday back to Friday
     }
-    assert parents(defs, "strategy_signals", "2026-11-16") == {("inference", "2026-11-16")}
+    assert parents(defs, "strategy_signals", "2026-11-16") == {
+        ("inference", "2026-11-16"),
+        ("strategy_signals", "2026-11-13"),  # a position that was on ends with `flat`
+    }
     assert parents(defs, "inference", "2022-01-03") == {("production_checkpoint", None)}
 
 

@@ -181,7 +181,7 @@ def test_a_killed_run_is_ended_and_its_slot_given_back() -> None:
         assert instance.get_run_by_id(killed.run_id).status == dg.DagsterRunStatus.FAILURE
         for run in (alive, untold):
             assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.STARTED
-        assert storage.check_concurrency_claim("gpu", alive.run_id, "step").is_claimed
+        assert storage.claim_concurrency_slot("gpu", alive.run_id, "step").is_claimed
 
 
 def dummy_job() -> dg.JobDefinition:

@@ -21,7 +21,9 @@ def serving_assets(lifecycle: Lifecycle) -> list[dg.AssetsDefinition]:
         """
         return materialize(context, workspace)
 
-    @dg.asset(**lifecycle.asset("strategy_signals", group="serving", kinds={"sqlite"}))
+    @dg.asset(
+        **lifecycle.asset("strategy_signals", group="serving", kinds={"sqlite"}, carries_over=True)
+    )
     def strategy_signals(
         context: dg.AssetExecutionContext, workspace: WorkspaceParam
     ) -> dg.MaterializeResult:

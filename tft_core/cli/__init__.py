@@ -76,9 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=function)
         return sub
 
-    sub = add(
-        "init", data_commands.init, "write a tft.toml", "tft init --data bars.parquet"
-    )
+    sub = add("init", data_commands.init, "write a tft.toml", "tft init --data bars.parquet")
     sub.add_argument("--data", help="propose universe and folds that fit this file")
     sub.add_argument("--instruments", help="CSV: symbol, asset_class, exchange, cost_bps, …")
     sub.add_argument("--output", default="tft.toml", help="file to write (default: tft.toml)")
@@ -99,13 +97,9 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--end", type=_day, help="newest day to use")
     sub.add_argument("--dry-run", action="store_true", help="list what would be built")
 
-    sub = add(
-        "predict", model_commands.predict, "predict one session", "tft predict 2026-10-30"
-    )
+    sub = add("predict", model_commands.predict, "predict one session", "tft predict 2026-10-30")
     sub.add_argument("date", type=_day, help="the session, e.g. 2026-10-30")
-    sub.add_argument(
-        "--checkpoint", help="directory or version; default: the promoted one"
-    )
+    sub.add_argument("--checkpoint", help="directory or version; default: the promoted one")
     sub.add_argument("--symbols", nargs="+", help="answer for these symbols only")
 
     sub = add(

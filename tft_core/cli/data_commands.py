@@ -33,9 +33,10 @@ def init(arguments: Namespace) -> Answer:
     if arguments.data is None:
         target.write_text(template, encoding="utf-8")
         return Answer({"path": str(target)}, f"wrote {target}; next: tft sample")
-    with tempfile.TemporaryDirectory() as scratch, MarketDataStore(
-        Path(scratch) / "scratch.duckdb"
-    ) as store:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        MarketDataStore(Path(scratch) / "scratch.duckdb") as store,
+    ):
         store.ingest(arguments.data, instruments=_instruments(arguments.instruments))
         spans = store.sql(
             "SELECT symbol, min(date) AS first, max(date) AS last, count(*) AS n "

@@ -35,9 +35,7 @@ def run(arguments: Namespace) -> Answer:
     )
     if arguments.dry_run:
         pending = [f"{asset}/{key}" for asset, key in pipeline.pending()]
-        return Answer(
-            {"pending": pending}, "\n".join(pending) or "nothing is missing or stale"
-        )
+        return Answer({"pending": pending}, "\n".join(pending) or "nothing is missing or stale")
     with tqdm(total=1, unit="step", disable=not sys.stderr.isatty(), desc="tft run") as bar:
 
         def show(line: str, done: int, total: int) -> None:
@@ -181,7 +179,9 @@ def _pipeline(checkpoint: str | None, settings: Settings) -> TFTInferencePipelin
     if checkpoint is None:
         return TFTInferencePipeline.from_production(MODEL_TYPE, settings)
     manager = CheckpointManager(settings.checkpoints_dir)
-    path = manager.path_of(int(checkpoint), MODEL_TYPE) if checkpoint.isdigit() else Path(checkpoint)
+    path = (
+        manager.path_of(int(checkpoint), MODEL_TYPE) if checkpoint.isdigit() else Path(checkpoint)
+    )
     return TFTInferencePipeline.from_checkpoint(path, serving=serving, home=settings.home)
 
 
@@ -200,6 +200,3 @@ def _reason(arguments: Namespace) -> str:
     if not arguments.reason:
         raise ConfigError(f"`tft checkpoints {arguments.action}` must be given --reason TEXT")
     return arguments.reason
-
-
-

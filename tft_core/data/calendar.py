@@ -41,7 +41,8 @@ class _Calendar:
     name: str
     days: np.ndarray
     """Sessions as sorted datetime64[D]; empty for the two calendars that are a rule."""
-    closes: dict[date, datetime]
+    closes: pd.Series
+    """Instant of each session's close, UTC without zone, indexed by its date."""
     first: date | None
     last: date | None
     zone: str
@@ -161,9 +162,9 @@ def last_closed_session(exchange: str | None, now: datetime) -> date:
 
 
 def _close(calendar: _Calendar, day: date) -> datetime:
-    known = calendar.closes.get(day)
-    if known is not None:
-        return known
+    stamp = pd.Timestamp(day)
+    if stamp in calendar.closes.index:
+        return calendar.closes.loc[stamp].tz_localize(UTC).to_pydatetime()
     next_midnight = pd.Timestamp(datetime.combine(day + timedelta(days=1), time.min))
     return next_midnight.tz_localize(calendar.zone).tz_convert(UTC).to_pydatetime()
 
@@ -176,7 +177,7 @@ def _calendar_names() -> frozenset[str]:
 @lru_cache(maxsize=32)
 def _calendar(name: str) -> _Calendar:
     if name in (WEEKDAYS, EVERY_DAY):
-        return _Calendar(name, np.array([], dtype="datetime64[D]"), {}, None, None, "UTC")
+        return _Calendar(name, np.array([], dtype="datetime64[D]"), pd.Series([]), None, None, "UTC")
     kind = type(exchange_calendars.get_calendar(name))
     low, high = kind.bound_min(), kind.bound_max()
     start = EARLIEST if low is None else max(low, EARLIEST)
@@ -188,11 +189,7 @@ def _calendar(name: str) -> _Calendar:
     removed = overrides.removed.get(name, frozenset())
     days = set(known.sessions.to_numpy("datetime64[D]").tolist())
     days = (days | added) - removed
-    closes = {
-        session.date(): close.to_pydatetime()
-        for session, close in known.closes.items()
-        if isinstance(session, pd.Timestamp) and session.date() not in added
-    }
+    closes = known.closes.dt.tz_convert(None)
     last = max([end.date(), *added])
     return _Calendar(
         name,

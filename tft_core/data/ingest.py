@@ -177,7 +177,7 @@ def prepare_instruments(source: pd.DataFrame | str | os.PathLike[str]) -> pd.Dat
             raise DataError(
                 f"{table.source} column {name} must hold "
                 f"{'whole ' if name == 'publication_lag_days' else ''}numbers of at least 0, "
-                f"found {column.iloc[row]!r} for {out['symbol'].iloc[row]}"
+                f"found {column.iloc[row]} for {out['symbol'].iloc[row]}"
             )
         out[name] = parsed.numbers
     return out

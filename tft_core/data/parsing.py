@@ -93,7 +93,8 @@ def parse_numbers(
     codes, distinct = pd.factorize(column, use_na_sentinel=True)
     texts = pd.Series([str(value).strip() for value in distinct], dtype=object)
     is_empty = texts.str.lower().isin(EMPTY_TEXTS).to_numpy(dtype=bool)
-    numbers = pd.to_numeric(texts.where(~is_empty), errors="coerce").to_numpy(np.float64)
+    readable = pd.to_numeric(texts.where(~is_empty), errors="coerce")
+    numbers = readable.to_numpy(dtype=np.float64, copy=True)
     notes: list[str] = []
     odd = np.flatnonzero(np.isnan(numbers) & ~is_empty)
     if len(odd):

@@ -10,9 +10,10 @@ import os
 import re
 import threading
 import time as clock
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -34,7 +35,7 @@ DateLike = date | datetime | str | None
 
 READABLE_STATEMENTS = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 _LOCK_HOLDER = re.compile(r"lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
-_CONFIG = {"autoinstall_known_extensions": "false"}  # nothing is downloaded at run time
+_CONFIG: dict[str, Any] = {"autoinstall_known_extensions": "false"}  # nothing is downloaded at run time
 RECENT_DAYS = 30
 """A symbol counts as trading on a day if it had a bar in so many days before."""
 
@@ -279,9 +280,9 @@ class MarketDataStore:
         where, params = self._selection(symbols, None, before, as_of)
         found = self._rows(
             store_sql.HISTORY_START.format(where=where),
-            [*params, max(sessions, 1), pd.Timestamp(before).date(), RECENT_DAYS],
+            [*params, max(sessions, 1), _day(before), RECENT_DAYS],
         )[0][0]
-        return pd.Timestamp(before).date() if found is None else found
+        return _day(before) if found is None else found
 
     def vintage_blocks(
         self, start: date, end: date, symbols: Sequence[str] | None = None
@@ -295,23 +296,24 @@ class MarketDataStore:
             (first day, last day, as_of), where ``as_of`` is ``None`` in the last block if
             nothing that became known later concerns a bar up to ``end``.
         """
+        start, end = _day(start), _day(end)
         where, params = self._selection(symbols, None, end, None, any_vintage=True)
         changes = [r[0] for r in self._rows(store_sql.LATE_KNOWLEDGE.format(where=where), params)]
-        inside = [day for day in changes if start < day <= end]
-        sessions = self.session_dates(symbols, start, end).date if inside else np.array([])
+        sessions: list[date] = self.session_dates(symbols, start, end).date.tolist()
         firsts = [start]
-        for day in inside:  # a block begins at the first session that sees the change
-            later = sessions[np.searchsorted(sessions, day) :]
-            if len(later) and later[0] > firsts[-1]:
-                firsts.append(later[0])
-        if len(firsts) > 1 and not (sessions < firsts[1]).any():
-            del firsts[1]
-        lasts = [(pd.Timestamp(day) - pd.Timedelta(days=1)).date() for day in firsts[1:]] + [end]
-        is_final = not changes or changes[-1] <= lasts[-1]
-        known: list[date | None] = [*lasts]
-        if is_final:
-            known[-1] = None
-        return list(zip(firsts, lasts, known, strict=True))
+        for change in changes:  # a block begins at the first session that sees the change
+            at = bisect_left(sessions, change)
+            if 0 < at < len(sessions) and sessions[at] > firsts[-1]:
+                firsts.append(sessions[at])
+        blocks: list[tuple[date, date, date | None]] = []
+        for first, following in zip(firsts, [*firsts[1:], None], strict=True):
+            last = end if following is None else following - timedelta(days=1)
+            before = bisect_right(sessions, last)
+            # what becomes known between the last session and the next block is the next block's
+            known = sessions[before - 1] if before and sessions[before - 1] >= first else last
+            is_all = following is None and (not changes or changes[-1] <= known)
+            blocks.append((first, last, None if is_all else known))
+        return blocks
 
     def data_hash(
         self,
@@ -347,14 +349,15 @@ class MarketDataStore:
         A revised value stands beside its first release, so that a join on ``available_at``
         gives each row what was known then. Ordered by name, date, available_at.
         """
-        conditions, params = [], []
+        conditions: list[str] = []
+        params: list[Any] = []
         if names is not None:
             conditions.append("name IN (SELECT unnest(?))")
             params.append(list(names))
         for operator, bound in ((">=", start), ("<=", end)):
             if bound is not None:
                 conditions.append(f"date {operator} ?")
-                params.append(pd.Timestamp(bound).date())
+                params.append(_day(bound))
         limit = self._instant(as_of)
         if limit is not None:
             conditions.append("available_at <= ?")
@@ -545,7 +548,7 @@ class MarketDataStore:
         for operator, bound in ((">=", start), ("<=", end)):
             if bound is not None:
                 conditions.append(f"date {operator} ?")
-                params.append(pd.Timestamp(bound).date())
+                params.append(_day(bound))
         return " AND ".join(f"({c})" for c in conditions), params
 
     def _require_known(self, symbols: Sequence[str]) -> None:
@@ -580,7 +583,12 @@ def as_of_instant(as_of: AsOf) -> datetime | None:
     if as_of is None:
         return None
     if isinstance(as_of, str):
-        as_of = datetime.fromisoformat(as_of) if "T" in as_of else date.fromisoformat(as_of)
+        try:
+            as_of = datetime.fromisoformat(as_of) if "T" in as_of else date.fromisoformat(as_of)
+        except ValueError as error:
+            raise DataError(
+                f"as_of must be a date or an instant, found {as_of!r}; write it as 2024-01-31"
+            ) from error
     if isinstance(as_of, pd.Timestamp):
         is_session = as_of.tzinfo is None and as_of == as_of.normalize()
         as_of = as_of.date() if is_session else as_of.to_pydatetime()
@@ -590,9 +598,20 @@ def as_of_instant(as_of: AsOf) -> datetime | None:
 
 
 def _utc_naive(moment: datetime) -> datetime:
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(UTC).replace(tzinfo=None)
-    return pd.Timestamp(moment).to_pydatetime() if isinstance(moment, pd.Timestamp) else moment
+    if isinstance(moment, pd.Timestamp):
+        moment = moment.to_pydatetime()
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def _day(value: date | datetime | str) -> date:
+    if isinstance(value, str):
+        try:
+            return date.fromisoformat(value[:10])
+        except ValueError as error:
+            raise DataError(
+                f"date must be an ISO date, found {value!r}; write it as 2024-01-31"
+            ) from error
+    return value.date() if isinstance(value, datetime) else value
 
 
 def _now() -> datetime:

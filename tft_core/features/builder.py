@@ -257,7 +257,8 @@ class MegaFeatureBuilder:
         values: np.ndarray,
     ) -> list[Callable[[], None]]:
         index = SessionIndex.of(market.has_session, first_row)
-        per_chunk = max(1, _CHUNK_CELLS // max(index.width, 1))
+        share = -(-len(assets) // N_THREADS)
+        per_chunk = max(1, min(_CHUNK_CELLS // max(index.width, 1), share))
         places = list(enumerate(assets))
         return [
             lambda chunk=places[i : i + per_chunk]: self._own_groups(
@@ -340,8 +341,9 @@ def _compute(
 
 
 def _run(tasks: Sequence[Callable[[], None]]) -> None:
-    if len(tasks) == 1:
-        tasks[0]()
+    if len(tasks) == 1 or N_THREADS == 1:
+        for task in tasks:
+            task()
         return
     with ThreadPoolExecutor(max_workers=N_THREADS) as pool:
         for done in [pool.submit(task) for task in tasks]:

@@ -2,8 +2,7 @@
 
 Rows are assets, columns the asset's own sessions in time order; every function works along
 the last axis, looks only backwards and gives NaN where its window is not filled. Sums are
-built without subtraction (block prefix plus suffix), so a huge value leaves no residue once
-it has left the window. Definitions of single features stay in ``groups/``.
+built without subtraction, so a huge value leaves no residue once it has left the window. Definitions of single features stay in ``groups/``.
 """
 
 from collections.abc import Callable
@@ -67,25 +66,44 @@ def required(window: int, min_obs: int | None) -> int:
 def window_sum(values: np.ndarray, window: int) -> np.ndarray:
     """Sum over the last ``window`` columns of an array without NaN; short at the start.
 
+    Sums of 1, 2, 4, … columns are put together, the same tree of additions in every place, so
+    the result depends on the window's numbers alone, to the last bit.
+
     Args:
-        values: Finite numbers only.
+        values: Finite numbers, or flags to count.
         window: Number of columns, the current one included.
     """
-    if window == 1:
-        return values.astype(np.float64)
-    length = values.shape[-1]
-    blocks = -(-length // window)
-    padded = np.zeros((*values.shape[:-1], blocks * window))
-    padded[..., :length] = values
-    cut = padded.reshape(*values.shape[:-1], blocks, window)
-    head = np.cumsum(cut, axis=-1).reshape(padded.shape)
-    tail = np.cumsum(cut[..., ::-1], axis=-1)[..., ::-1].reshape(padded.shape)
-    # a window ending at t is the rest of one block (from t-window+1) plus the start of the next
-    total = head[..., :length].copy()
-    start = tail[..., 1 : max(length - window + 1, 1)]
-    spans_two = np.arange(window, length) % window != window - 1
-    total[..., window:] += np.where(spans_two, start, 0.0)
+    power = values.astype(np.int16 if values.dtype == bool else np.float64)
+    total, covered, size = None, 0, 1
+    while True:
+        if window & size:
+            total = power.copy() if total is None else _add_lagged(total, power, covered)
+            covered += size
+        if covered == window:
+            return total if total is not None else power
+        power = _add_lagged(power.copy(), power, size)
+        size *= 2
+
+
+def _add_lagged(total: np.ndarray, addend: np.ndarray, columns: int) -> np.ndarray:
+    """``total`` plus ``addend`` of ``columns`` columns earlier, in place."""
+    if columns < total.shape[-1]:
+        total[..., columns:] += addend[..., : total.shape[-1] - columns]
     return total
+
+
+def _means(
+    known: np.ndarray, window: int, min_obs: int | None, *filled: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Window means of several arrays that are 0 where not ``known``."""
+    count = window_sum(known, window)
+    share = np.where(count >= required(window, min_obs), 1.0 / np.maximum(count, 1), np.nan)
+    return tuple(window_sum(values, window) * share for values in filled)
+
+
+def _variance(mean_square: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    variance = mean_square - mean * mean
+    return np.where(variance <= _CONSTANT * mean_square, 0.0 * mean_square, variance)
 
 
 def move_count(values: np.ndarray, window: int) -> np.ndarray:
@@ -103,19 +121,27 @@ def move_sum(values: np.ndarray, window: int, min_obs: int | None = None) -> np.
 def move_mean(values: np.ndarray, window: int, min_obs: int | None = None) -> np.ndarray:
     """Mean of the numbers in each window."""
     known = ~np.isnan(values)
-    count = window_sum(known, window)
-    total = window_sum(np.where(known, values, 0.0), window)
-    return np.where(count >= required(window, min_obs), ratio(total, count), np.nan)
+    return _means(known, window, min_obs, np.where(known, values, 0.0))[0]
+
+
+def move_mean_std(
+    values: np.ndarray, window: int, min_obs: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and population deviation of each window; exactly 0 where the window is constant."""
+    known = ~np.isnan(values)
+    x = np.where(known, values, 0.0)
+    mean, mean_square = _means(known, window, min_obs, x, x * x)
+    return mean, np.sqrt(_variance(mean_square, mean))
 
 
 def move_var(values: np.ndarray, window: int, min_obs: int | None = None) -> np.ndarray:
     """Population variance of each window; exactly 0 where the window is constant."""
-    return move_cov(values, values, window, min_obs)
+    return move_mean_std(values, window, min_obs)[1] ** 2
 
 
 def move_std(values: np.ndarray, window: int, min_obs: int | None = None) -> np.ndarray:
     """Population standard deviation of each window."""
-    return np.sqrt(move_var(values, window, min_obs))
+    return move_mean_std(values, window, min_obs)[1]
 
 
 def move_cov(
@@ -123,41 +149,40 @@ def move_cov(
 ) -> np.ndarray:
     """Population covariance over the columns where both sides hold a number."""
     known = ~(np.isnan(left) | np.isnan(right))
-    count = window_sum(known, window)
-    count = np.where(count >= required(window, min_obs), count, np.nan)
     x, y = np.where(known, left, 0.0), np.where(known, right, 0.0)
-    mean_x = window_sum(x, window) / count
-    mean_y = mean_x if left is right else window_sum(y, window) / count
-    mean_xy = window_sum(x * y, window) / count
-    covariance = mean_xy - mean_x * mean_y
-    if left is not right:
-        return covariance
-    return np.where(covariance <= _CONSTANT * mean_xy, 0.0 * mean_xy, covariance)
+    mean_x, mean_y, mean_xy = _means(known, window, min_obs, x, y, x * y)
+    return mean_xy - mean_x * mean_y
 
 
 def move_corr(
     left: np.ndarray, right: np.ndarray, window: int, min_obs: int | None = None
 ) -> np.ndarray:
     """Pearson correlation; NaN where a side is constant."""
-    missing = np.isnan(left) | np.isnan(right)
-    x, y = np.where(missing, np.nan, left), np.where(missing, np.nan, right)
-    scale = np.sqrt(move_var(x, window, min_obs) * move_var(y, window, min_obs))
-    return np.clip(ratio(move_cov(x, y, window, min_obs), scale), -1.0, 1.0)
+    known = ~(np.isnan(left) | np.isnan(right))
+    x, y = np.where(known, left, 0.0), np.where(known, right, 0.0)
+    mean_x, mean_y, square_x, square_y, mean_xy = _means(
+        known, window, min_obs, x, y, x * x, y * y, x * y
+    )
+    scale = np.sqrt(_variance(square_x, mean_x) * _variance(square_y, mean_y))
+    return np.clip(ratio(mean_xy - mean_x * mean_y, scale), -1.0, 1.0)
 
 
 def move_zscore(values: np.ndarray, window: int, min_obs: int | None = None) -> np.ndarray:
     """(value − mean) / population standard deviation of the window that ends with it."""
-    return ratio(values - move_mean(values, window, min_obs), move_std(values, window, min_obs))
+    mean, deviation = move_mean_std(values, window, min_obs)
+    return ratio(values - mean, deviation)
 
 
-def move_moment_ratio(values: np.ndarray, window: int, order: int) -> np.ndarray:
-    """Standardised central moment: 3 the skewness, 4 the kurtosis (normal: 3)."""
-    m1, m2, m3 = (move_mean(values**k, window) for k in (1, 2, 3))
-    variance = move_var(values, window)
-    if order == 3:
-        return ratio(m3 - 3.0 * m1 * m2 + 2.0 * m1**3, variance**1.5)
-    m4 = move_mean(values**4, window)
-    return ratio(m4 - 4.0 * m1 * m3 + 6.0 * m1**2 * m2 - 3.0 * m1**4, variance**2)
+def move_skew_kurt(values: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
+    """Skewness and kurtosis (normal: 3) of each window, from population moments."""
+    known = ~np.isnan(values)
+    x = np.where(known, values, 0.0)
+    square = x * x
+    m1, m2, m3, m4 = _means(known, window, None, x, square, square * x, square * square)
+    variance = _variance(m2, m1)
+    third = m3 - 3.0 * m1 * m2 + 2.0 * m1**3
+    fourth = m4 - 4.0 * m1 * m3 + 6.0 * m1**2 * m2 - 3.0 * m1**4
+    return ratio(third, variance**1.5), ratio(fourth, variance**2)
 
 
 # -- order statistics -------------------------------------------------------------------
@@ -202,6 +227,18 @@ def weighted_sum(values: np.ndarray, weights: Float[np.ndarray, " lag"]) -> np.n
     return np.stack([np.convolve(row, weights)[:length] for row in values])
 
 
+def kernel_mass(known: np.ndarray, weights: Float[np.ndarray, " lag"]) -> np.ndarray:
+    """Sum of the weights that fall on known values."""
+    first, n_known = known.argmax(axis=-1), known.sum(axis=-1)
+    last = known.shape[-1] - 1 - known[..., ::-1].argmax(axis=-1)
+    if not np.all((n_known == last - first + 1) | (n_known == 0)):
+        return weighted_sum(known.astype(np.float64), weights)
+    # no gaps: the mass depends on the place since the first value only
+    place = np.arange(known.shape[-1]) - first[..., None]
+    mass = np.cumsum(weights)[np.clip(place, 0, len(weights) - 1)]
+    return np.where(known, mass, 0.0)
+
+
 def ewm_weights(alpha: float, max_lag: int = MAX_LAG) -> Float[np.ndarray, " lag"]:
     """(1 − α)^k for k < ``max_lag``: an exponential kernel that ends."""
     return (1.0 - alpha) ** np.arange(max_lag)
@@ -221,7 +258,7 @@ def ewm_mean(
     known = ~np.isnan(values)
     weights = ewm_weights(alpha, max_lag)
     total = weighted_sum(np.where(known, values, 0.0), weights)
-    mass = weighted_sum(known.astype(np.float64), weights)
+    mass = kernel_mass(known, weights)
     enough = window_sum(known, max_lag) >= min_obs
     return np.where(enough & known, ratio(total, mass), np.nan)
 
@@ -254,8 +291,7 @@ def ewm_std_daily(
     known = ~np.isnan(returns)
     weights = ewm_weights(2.0 / (span + 1.0), max_lag)
     x = np.where(known, returns, 0.0)
-    mass = weighted_sum(known.astype(np.float64), weights)
-    mass_squared = weighted_sum(known.astype(np.float64), weights**2)
+    mass, mass_squared = kernel_mass(known, weights), kernel_mass(known, weights**2)
     mean = ratio(weighted_sum(x, weights), mass)
     square = ratio(weighted_sum(x * x, weights), mass)
     biased = square - mean * mean

@@ -8,7 +8,7 @@ from tft_core.hp_tuner.config import TunerConfig
 from tft_core.hp_tuner.inner import InnerFold, inner_folds
 from tft_core.hp_tuner.objective import DailyRecord, Evaluate
 from tft_core.hp_tuner.result import Budget, TuningResult
-from tft_core.hp_tuner.space import PLAN_SPACE, ParamSplit, SearchSpace
+from tft_core.hp_tuner.space import PLAN_SPACE, ParamSplit, SearchSpace, tunable_defaults
 from tft_core.hp_tuner.tuner import HPTuner
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "TunerConfig",
     "TuningResult",
     "inner_folds",
+    "tunable_defaults",
 ]

@@ -41,7 +41,7 @@ class DailyRecord:
         if not (self.dates.is_monotonic_increasing and self.dates.is_unique):
             raise TuningError("dates of an inner record must increase, found them out of order")
         if not np.isfinite(self.net).all():
-            bad = pd.Timestamp(self.dates[int(np.argmin(np.isfinite(self.net)))]).date()
+            bad = self.dates.date[int(np.argmin(np.isfinite(self.net)))]
             raise TuningError(f"net returns of an inner record must be finite, found NaN on {bad}")
 
 

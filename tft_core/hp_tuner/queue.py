@@ -146,13 +146,15 @@ def take_up_again(study: optuna.Study, trial: FrozenTrial, *, died: bool) -> Non
                 f"given up: its worker died {MAX_DEATHS_PER_FOLD} times "
                 f"in inner fold {_n_folds(trial)}"
             )
+    # a set of parameters that was only half drawn is drawn again, from the start of its stream
+    drawn = "params" in attrs
     study.add_trial(
         optuna.create_trial(
             state=state,
-            params=trial.params,
-            distributions=trial.distributions,
+            params=trial.params if drawn else {},
+            distributions=trial.distributions if drawn else {},
             user_attrs=attrs,
-            system_attrs=trial.system_attrs,
+            system_attrs={k: v for k, v in trial.system_attrs.items() if k == "fixed_params"},
         )
     )
 

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tft_core.errors import TuningError
 from tft_core.hp_tuner.config import TunerConfig
 from tft_core.hp_tuner.objective import DEFAULT_SLOT, dates_key, fold_key, fold_sharpe
-from tft_core.hp_tuner.space import SearchSpace
+from tft_core.hp_tuner.space import TUNABLE, SearchSpace
 from tft_core.schema import finite_or_none
 
 
@@ -143,7 +143,11 @@ def _row(
         "value": _value(trial) if trial.state == TrialState.COMPLETE else float("nan"),
         "sharpe": _number(attrs.get("sharpe")),
         "sharpe_se": _number(attrs.get("sharpe_se")),
-        **{f"params_{name}": params.get(name) for name in space.dimensions},
+        **{
+            # a setting the trial had no use for: NaN, so that numbers stay a column of numbers
+            f"params_{name}": params.get(name, None if TUNABLE[name][1] is str else float("nan"))
+            for name in space.dimensions
+        },
         **{
             f"sharpe_fold_{i}": float("nan")
             if fold is None

@@ -51,6 +51,8 @@ TUNABLE: dict[str, tuple[str, type]] = {
 }
 """Setting → (whose it is, type). Anything else in a space is refused."""
 
+_COMPANIONS = ("warmup", "ctx_len", "context_mode", "context_pool")
+"""Settings that are not tuned but must fit those that are."""
 _JOINT_HEADS = "d_hidden:n_heads"
 _LOSSES_WITH_WEIGHT = ("joint_mle", "joint_quantile")
 
@@ -97,8 +99,7 @@ class SearchSpace:
         """Read a space; an empty table is the plan's.
 
         Args:
-            defaults: The default configuration: a value for every key of ``TUNABLE`` that the
-                space tunes, and ``d_hidden``, ``n_heads``, ``loss_mode``, ``seq_len``, ``warmup``.
+            defaults: The default configuration, as ``tunable_defaults`` reads it.
 
         Raises:
             ConfigError: An unknown setting, a malformed dimension, or one without any valid value.
@@ -115,13 +116,21 @@ class SearchSpace:
                     f"defaults must give a value for every tuned setting, found none for {name!r}"
                 )
             dimensions[name] = _with_default(name, _dimension(name, raw), defaults[name])
-        if "mle_weight" in dimensions and not _can_have_weight(dimensions, defaults):
-            del dimensions["mle_weight"]
-        space = cls(dimensions, {k: defaults[k] for k in (*TUNABLE, "warmup") if k in known})
-        if _tunes_heads(dimensions) and not space._head_pairs():
+        if not _can_have_weight(dimensions, defaults):
+            dimensions.pop("mle_weight", None)
+        if defaults.get("context_mode") == "none":
+            dimensions.pop("n_context", None)
+        space = cls(dimensions, {k: defaults[k] for k in (*TUNABLE, *_COMPANIONS) if k in known})
+        if not _tunes_heads(dimensions):
+            return space
+        pairs = space._head_pairs()
+        if not pairs:
             raise ConfigError(
                 "[tuning] space must allow an n_heads that divides d_hidden, found none"
             )
+        for side, name in enumerate(("d_hidden", "n_heads")):  # what no pair has goes
+            if name in dimensions:
+                dimensions[name] = Choice(tuple(sorted({pair[side] for pair in pairs})))
         return space
 
     @property
@@ -165,13 +174,21 @@ class SearchSpace:
         return fixed
 
     def split(self, params: Mapping[str, Any]) -> ParamSplit:
-        """Overrides per configuration; a drawn ``seq_len`` scales the loss-free warm-up with it."""
+        """Overrides per configuration, with the untuned settings that have to follow.
+
+        A drawn ``seq_len`` scales the loss-free warm-up with it and, with time-equivalent
+        contexts, the context length; a fixed context pool grows to a drawn ``n_context``.
+        """
         parts = ParamSplit({}, {}, {})
         for name, value in params.items():
             getattr(parts, TUNABLE[name][0])[name] = value
         if "seq_len" in params and "warmup" in self.defaults:
             share = self.defaults["warmup"] / self.defaults["seq_len"]
             parts.model["warmup"] = int(params["seq_len"] * share)
+        if "seq_len" in params and self.defaults.get("context_mode") == "time":
+            parts.model["ctx_len"] = params["seq_len"]
+        if "n_context" in params and self.defaults.get("context_pool", 0) > 0:
+            parts.model["context_pool"] = max(self.defaults["context_pool"], params["n_context"])
         return parts
 
     def to_dict(self) -> dict[str, Any]:
@@ -204,6 +221,27 @@ class SearchSpace:
         )
 
 
+def tunable_defaults(*configs: Any) -> dict[str, Any]:
+    """Read the default configuration off ``XTrendConfig``, ``TrainingConfig``, ``PositionConfig``.
+
+    Raises:
+        ConfigError: No configuration has some tunable setting.
+    """
+    defaults = {
+        name: getattr(config, name)
+        for name in (*TUNABLE, *_COMPANIONS)
+        for config in configs
+        if hasattr(config, name)
+    }
+    missing = sorted(set(TUNABLE) - set(defaults))
+    if missing:
+        raise ConfigError(
+            f"configurations must together have every tunable setting, found none with "
+            f"{missing[0]!r}; pass the model's, the training's and the positions'"
+        )
+    return defaults
+
+
 def _dimension(name: str, raw: Any) -> Choice | Range:
     kind = TUNABLE[name][1]
     where = f"[tuning] space {name}"
@@ -233,6 +271,10 @@ def _dimension(name: str, raw: Any) -> Choice | Range:
 
 def _with_default(name: str, dimension: Choice | Range, default: Any) -> Choice | Range:
     if isinstance(dimension, Range):
+        if dimension.log and default <= 0.0:
+            raise ConfigError(
+                f"[tuning] space {name} must not be on a log scale with a default of {default:g}"
+            )
         return Range(min(dimension.low, default), max(dimension.high, default), dimension.log)
     if default in dimension.values:
         return dimension

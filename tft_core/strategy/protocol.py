@@ -232,7 +232,7 @@ class BaseStrategy(ABC):
         """
         if not threshold_mult > 0:
             raise StrategyError(f"threshold_mult must be above 0, found {threshold_mult}")
-        returns = np.log(close.astype(float)).diff()
+        returns = close.astype(float).map(np.log).diff()
         sigma = returns.rolling(_CUSUM_WINDOW, min_periods=_CUSUM_MIN_PERIODS).std().shift(1)
         thresholds = (threshold_mult * sigma).to_numpy()
         up = down = 0.0

@@ -124,7 +124,8 @@ def _created(found: Any) -> StrategyProtocol:
                 f"module {found.__name__} must define create_strategy(), found none"
             )
         return found.create_strategy()
-    return found() if callable(found) else found
+    made: Any = found() if callable(found) else found
+    return made
 
 
 default_registry = StrategyRegistry()

@@ -171,6 +171,4 @@ def open_toggled(settings: Settings, config: TrainingPipelineConfig) -> Workspac
         if is_set
     }
     root = settings.home / "toggled" / content_hash(config)[:12] / "artifacts"
-    return replace(
-        workspace, skip=frozenset(skip), artifacts=type(workspace.artifacts)(root)
-    )
+    return replace(workspace, skip=frozenset(skip), artifacts=type(workspace.artifacts)(root))

@@ -51,6 +51,8 @@ class PathRecord:
                 "gross": self.gross,
                 "cost": self.cost,
                 "turnover": self.turnover,
+                "exposure_gross": np.abs(self.weights).sum(axis=1),
+                "exposure_net": self.weights.sum(axis=1),
             }
         )
 
@@ -101,6 +103,8 @@ def record_path(
 def wide_net(frames: Mapping[str, pd.DataFrame] | pd.DataFrame) -> pd.DataFrame:
     """Daily net returns, one column per path, indexed by date."""
     frame = (
-        frames if isinstance(frames, pd.DataFrame) else pd.concat(frames.values(), ignore_index=True)
+        frames
+        if isinstance(frames, pd.DataFrame)
+        else pd.concat(frames.values(), ignore_index=True)
     )
     return frame.pivot(index="date", columns="path", values="net").sort_index()

@@ -80,8 +80,7 @@ def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
     out: dict[str, np.ndarray] = {}
     ret = bars.log_ret
     for w in MOMENT_WINDOWS:
-        out[f"dist_skew_{w}"] = k.move_moment_ratio(ret, w, 3)
-        out[f"dist_kurt_{w}"] = k.move_moment_ratio(ret, w, 4)
+        out[f"dist_skew_{w}"], out[f"dist_kurt_{w}"] = k.move_skew_kurt(ret, w)
     out |= _order_statistics(ret, bars.first_out)
     out["dist_max_21"] = k.ratio(k.move_max(ret, 21), bars.sigma)
     out["dist_min_21"] = k.ratio(k.move_min(ret, 21), bars.sigma)

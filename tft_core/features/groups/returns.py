@@ -82,7 +82,7 @@ def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
     for w, s in SKIPS:
         out[f"ret_skip_{w}_{s}"] = k.lag(price, s) - k.lag(price, w)
     for w in SHARPES:
-        out[f"ret_sharpe_{w}"] = k.ratio(k.move_mean(ret, w), k.move_std(ret, w))
+        out[f"ret_sharpe_{w}"] = k.ratio(*k.move_mean_std(ret, w))
     rises = np.where(np.isnan(ret), np.nan, ret > 0.0)
     for w in UP_SHARES:
         out[f"ret_up_share_{w}"] = k.move_mean(rises, w)

@@ -147,9 +147,10 @@ def windowed(
         start = int(known[asset].argmax())
         if known.shape[1] - start < window:
             continue
-        ages = np.where(known[asset, start:], np.arange(known.shape[1] - start), 0)
-        last = np.maximum.accumulate(ages)
-        result = function(*(np.ascontiguousarray(x[asset, start:][last]) for x in inputs))
+        own = known[asset, start:]
+        last = np.maximum.accumulate(np.where(own, np.arange(len(own)), 0))
+        result = function(*(x[asset, start:] if own.all() else x[asset, start:][last]
+                            for x in inputs))
         for i, values in enumerate(result if isinstance(result, tuple) else (result,)):
             if i == len(outputs):
                 outputs.append(np.full(known.shape, np.nan))

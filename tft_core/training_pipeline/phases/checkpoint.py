@@ -12,7 +12,6 @@ import pandas as pd
 from tft_core.checks import Finding, GateConfig, GateVerdict, gate_verdict
 from tft_core.evidence import EvidenceLedger, choose_path, compare, deflate
 from tft_core.metrics import max_drawdown, sharpe_ann, sharpe_se_ann, summary, total_return
-from tft_core.positions import PositionConfig
 from tft_core.reports.html import TearSheetData, tear_sheet
 from tft_core.reports.plots import equity_png
 from tft_core.schema import LIVE_FOLD, finite_or_none
@@ -91,7 +90,8 @@ def production_checkpoint(
     )
     draft.write_bytes("equity.png", equity_png(wide))
     draft.write_text(
-        "tear_sheet.html", _tear_sheet(workspace, directory.name, daily, wide, metrics, verdict)
+        "tear_sheet.html",
+        _tear_sheet(workspace, directory.name, daily, chosen, wide, metrics, verdict),
     )
     draft.summary.update(
         checkpoint=candidates[live_path]["directory"],
@@ -132,9 +132,7 @@ def chain_shipped(
 def shipped_path(workspace: Workspace, key: str) -> str:
     """Which configuration fold ``key`` ships, decided on the records of folds before it."""
     before = [k for k in workspace.plan.reported_keys if k in workspace.plan.upto(key)[:-1]]
-    daily = {
-        k: workspace.artifacts.read("out_of_sample", k).frame("daily.parquet") for k in before
-    }
+    daily = {k: workspace.artifacts.read("out_of_sample", k).frame("daily.parquet") for k in before}
     return choose_path(_pure_paths(daily))
 
 
@@ -142,9 +140,7 @@ def _pure_paths(daily: Mapping[str, pd.DataFrame]) -> list[pd.DataFrame]:
     return [wide_net(frame)[list(PATHS)] for frame in daily.values()]
 
 
-def _production_record(
-    workspace: Workspace, candidate: Path, days: pd.Series
-) -> np.ndarray | None:
+def _production_record(workspace: Workspace, candidate: Path, days: pd.Series) -> np.ndarray | None:
     """The record that came with the model in production, on ``days``; NaN where it has none.
 
     ``None`` if nothing, or the candidate itself, is in production.
@@ -211,30 +207,24 @@ def _tear_sheet(
     workspace: Workspace,
     checkpoint: str,
     daily: Mapping[str, pd.DataFrame],
+    chosen: Mapping[str, str],
     wide: pd.DataFrame,
     metrics: pd.DataFrame,
-    verdict: Any,
+    verdict: GateVerdict,
 ) -> str:
+    histories = workspace.artifacts.read("production_fold", LIVE_FOLD).frame("histories.parquet")
     by_fold = pd.DataFrame(
         {
             key: {
-                path: sharpe_ann(group["net"].to_numpy())
-                for path, group in frame.groupby("path")
+                "shipped": chosen[key],
+                **{
+                    f"sharpe_{path}": sharpe_ann(group["net"].to_numpy())
+                    for path, group in frame.groupby("path")
+                },
             }
             for key, frame in daily.items()
         }
     ).T.rename_axis("fold")
-    by_asset = pd.concat(
-        [
-            workspace.artifacts.read("out_of_sample", key).frame("by_asset.parquet")
-            for key in workspace.plan.reported_keys
-        ]
-    )
-    contribution = by_asset.pivot_table(
-        index="symbol", columns="path", values="net", aggfunc="sum"
-    )
-    sensitivity = _cost_sensitivity(daily)
-    positions = workspace.settings.build(PositionConfig, "positions")
     return tear_sheet(
         TearSheetData(
             title=f"Production checkpoint {checkpoint}",
@@ -242,34 +232,60 @@ def _tear_sheet(
             paths=wide,
             metrics=metrics,
             by_fold=by_fold,
-            by_asset=contribution,
-            cost_sensitivity=sensitivity,
+            by_asset=_contributions(workspace, chosen),
+            cost_sensitivity=_cost_sensitivity(daily, chosen),
             provenance={
                 "profile": workspace.settings.profile,
                 "git commit": git_commit() or "not a git checkout",
-                "folds": ", ".join(workspace.plan.reported_keys),
+                "reported windows": ", ".join(workspace.plan.reported_keys),
                 "configuration": str(workspace.settings.path),
-                "positions": str(asdict(positions)),
             },
             notes=[
-                "Every figure is net of the instruments' costs, decided at the close of t, "
+                "Every figure is net of the instruments' costs: decided at the close of t, "
                 "entered at the close of t+1, earned to the close of t+2.",
                 "Each window was traded by a model whose features, hyper-parameters, scaler and "
                 "weights were made from data before the window.",
             ],
+            histories=histories[histories["path"] == "default"].drop(columns="path"),
+            exposure=_exposure(daily, chosen),
         )
     )
 
 
-def _cost_sensitivity(daily: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Sharpe of each path with every cost multiplied (same positions)."""
+def _contributions(workspace: Workspace, chosen: Mapping[str, str]) -> pd.DataFrame:
+    """Sum of each symbol's net returns on the shipped path."""
+    parts = []
+    for key, path in chosen.items():
+        frame = workspace.artifacts.read("out_of_sample", key).frame("by_asset.parquet")
+        parts.append(frame[frame["path"] == path])
+    total = pd.concat(parts).groupby("symbol")["net"].sum()
+    return total.sort_values(ascending=False).rename("contribution").to_frame()
+
+
+def _cost_sensitivity(daily: Mapping[str, pd.DataFrame], chosen: Mapping[str, str]) -> pd.DataFrame:
+    """Net Sharpe ratio of every path with all costs multiplied, positions unchanged."""
     frame = pd.concat(daily.values(), ignore_index=True)
+    shipped = pd.concat([f[f["path"] == chosen[k]] for k, f in daily.items()])
+    paths = {**dict(list(frame.groupby("path"))), "shipped": shipped}
     return pd.DataFrame(
         {
-            f"costs × {scale:g}": {
-                path: sharpe_ann((group["gross"] - scale * group["cost"]).to_numpy())
-                for path, group in frame.groupby("path")
+            path: {
+                scale: sharpe_ann((rows["gross"] - scale * rows["cost"]).to_numpy())
+                for scale in COST_SCALES
             }
-            for scale in COST_SCALES
+            for path, rows in paths.items()
         }
-    ).rename_axis("path")
+    ).rename_axis("cost multiple")
+
+
+def _exposure(daily: Mapping[str, pd.DataFrame], chosen: Mapping[str, str]) -> pd.DataFrame:
+    """Daily gross and net exposure and turnover of the shipped path, as fractions of capital."""
+    shipped = pd.concat([f[f["path"] == chosen[k]] for k, f in daily.items()])
+    return pd.DataFrame(
+        {
+            "gross": shipped["exposure_gross"].to_numpy(),
+            "net": shipped["exposure_net"].to_numpy(),
+            "turnover": shipped["turnover"].to_numpy(),
+        },
+        index=pd.DatetimeIndex(shipped["date"]),
+    )

@@ -22,11 +22,13 @@ from tft_core.hp_tuner import SearchSpace, TunerConfig
 from tft_core.inference import TFTInferencePipeline
 from tft_core.models.config import XTrendConfig
 from tft_core.positions import CostConfig, PositionConfig, walk_positions
-from tft_core.reports.plots import equity_png, training_curves_png
+from tft_core.reports.plots import equity_png, training_curves
 from tft_core.schema import MODEL_TYPE, content_hash, finite_or_none
 from tft_core.training.config import TrainingConfig
+from tft_core.training.progress import ConsoleProgress
 from tft_core.training.walk_forward import EnsembleResult, train_ensemble
 from tft_core.training_pipeline.artifacts import Draft
+from tft_core.training_pipeline.epochs import epochs_table
 from tft_core.training_pipeline.graph import study_key
 from tft_core.training_pipeline.phases.selection import read_stability, shipped_features
 from tft_core.training_pipeline.phases.tuning import default_params, default_values
@@ -66,7 +68,7 @@ def production_fold(
             continue
         progress(f"production_fold {key}: training the {path} configuration")
         result, model, positions, training = _train(
-            workspace, part, params[path], overrides, progress
+            workspace, part, params[path], overrides, f"{key} {path}"
         )
         metadata = _metadata(
             workspace, key, path, data, part, result, model, training, positions, study
@@ -82,20 +84,16 @@ def production_fold(
             "content_hash": workspace.registry.content_hash_of(directory),
         }
         draft.findings.extend(_verify_candidate(workspace, directory, result, part))
-        histories.append(result.histories.assign(path=path))
-        draft.summary[f"sharpe_validation_{path}"] = finite_or_none(
-            float(np.mean(result.val_sharpe))
-        )
+        histories.append(epochs_table(result.histories).assign(path=path))
+        draft.summary[f"sharpe_validation_{path}"] = finite_or_none(result.val_sharpe)
         draft.summary[f"optimiser_steps_{path}"] = result.optimiser_steps
         draft.summary[f"seconds_{path}"] = round(result.seconds, 1)
-        draft.summary[f"epochs_{path}"] = str(list(result.best_epochs))
+        draft.summary[f"refit_epochs_{path}"] = result.refit_epochs
     history = pd.concat(histories, ignore_index=True)
     draft.findings.extend(training_converged(history))
     draft.write_json("candidates.json", saved)
     draft.write_frame("histories.parquet", history)
-    draft.write_bytes(
-        "training_curves.png", training_curves_png(history[history["path"] == "default"])
-    )
+    draft.write_bytes("training_curves.png", training_curves(history[history["path"] == "default"]))
     draft.summary.update(
         n_features=len(features),
         n_train_rows=int(part.train.sum()),
@@ -143,9 +141,7 @@ def out_of_sample(
     draft.write_frame("daily.parquet", daily)
     draft.write_frame("positions.parquet", pd.concat(frames, ignore_index=True))
     draft.write_frame("by_asset.parquet", _by_asset(records, data))
-    draft.write_json(
-        "metrics.json", {path: record.figures() for path, record in records.items()}
-    )
+    draft.write_json("metrics.json", {path: record.figures() for path, record in records.items()})
     table = pd.DataFrame({path: record.figures() for path, record in records.items()}).T
     draft.write_frame("table_metrics.parquet", table.rename_axis("path").reset_index())
     draft.write_bytes("equity.png", equity_png(wide_net(daily)))
@@ -166,7 +162,7 @@ def _train(
     part: TrainingRows,
     params: Mapping[str, Any],
     overrides: Mapping[str, Any],
-    progress: Progress,
+    label: str,
 ) -> tuple[EnsembleResult, XTrendConfig, PositionConfig, TrainingConfig]:
     settings = workspace.settings
     tuner = settings.build(TunerConfig, "tuning")
@@ -186,9 +182,8 @@ def _train(
         part.train,
         model,
         training,
-        seeds=tuple(training.seed + i for i in range(training.n_seeds)),
         refit=True,
-        progress=progress,
+        progress=ConsoleProgress(label),
     )
     return result, model, settings.build(PositionConfig, "positions", **split.positions), training
 
@@ -226,12 +221,14 @@ def _metadata(
         training_info={
             "training": asdict(training),
             "best_epochs": list(result.best_epochs),
-            "val_sharpe": [finite_or_none(float(v)) for v in result.val_sharpe],
+            "refit_epochs": result.refit_epochs,
+            "val_sharpe": finite_or_none(result.val_sharpe),
+            "val_sharpe_members": [finite_or_none(v) for v in result.val_sharpe_members],
             "optimiser_steps": result.optimiser_steps,
             "first_session": str(data.dates[part.split.train[0]].date()),
             "last_loss_session": str(data.dates[part.split.train[-1]].date()),
             "n_rows": int(part.train.sum()),
-            "confidence_knots": confidence_knots(result, part),
+            "confidence_knots": confidence_knots(result.validation),
         },
         feature_selection={
             "verdict": report.verdict if report else "skipped",
@@ -263,7 +260,7 @@ def _metadata(
         position_config=asdict(positions),
         context_bank={"mode": model.context_mode, "n_context": model.n_context},
         feature_quantiles=feature_quantiles(values, features),
-        seeds=tuple(training.seed + i for i in range(training.n_seeds)),
+        seeds=training.seeds,
         threads=training.threads,
         library_versions={n: version(n) for n in ("torch", "numpy", "pandas", "duckdb", "optuna")}
         | {"python": platform.python_version()},
@@ -271,13 +268,16 @@ def _metadata(
     )
 
 
-def confidence_knots(result: EnsembleResult, part: TrainingRows) -> dict[str, list[float]]:
+def confidence_knots(validation: pd.DataFrame) -> dict[str, list[float]]:
     """Calibration of |z| to the probability that its sign is right.
 
     Isotonic regression of the hit indicator on the ensemble's |z| over the validation rows,
-    predicted before the refit. Shrunk towards one half by a prior of 50 rows per knot.
+    predicted before the refit; each of ten bins is shrunk towards one half by 50 rows.
+
+    Args:
+        validation: Columns ``z`` and ``scaled_label``, one row per validation row.
     """
-    z, y = result.validation_z, part.rows.label[part.validation]
+    z, y = validation["z"].to_numpy(), validation["scaled_label"].to_numpy()
     traded = (z != 0) & (y != 0) & np.isfinite(y) & np.isfinite(z)
     magnitude, hit = np.abs(z[traded]), (np.sign(z[traded]) == np.sign(y[traded])).astype(float)
     if len(hit) < 20:
@@ -294,9 +294,7 @@ def confidence_knots(result: EnsembleResult, part: TrainingRows) -> dict[str, li
     return {"abs_output": centre.tolist(), "hit_rate": np.asarray(fitted).tolist()}
 
 
-def feature_quantiles(
-    values: np.ndarray, names: tuple[str, ...]
-) -> dict[str, list[float | None]]:
+def feature_quantiles(values: np.ndarray, names: tuple[str, ...]) -> dict[str, list[float | None]]:
     """Deciles (with both ends) of each unscaled feature over the training rows."""
     levels = np.linspace(0.0, 1.0, N_QUANTILES)
     out: dict[str, list[float | None]] = {}

@@ -18,12 +18,13 @@ from tft_core.feature_selection import (
 from tft_core.folds import FoldConfig, split_sessions
 from tft_core.models.config import XTrendConfig
 from tft_core.reports.html import stability_page
-from tft_core.reports.plots import training_curves_png, weights_png
+from tft_core.reports.plots import training_curves, weights_bar
 from tft_core.schema import finite_or_none
 from tft_core.training.config import TrainingConfig
 from tft_core.training.exploration import explore
 from tft_core.training_pipeline.artifacts import Draft
 from tft_core.training_pipeline.config import ExplorationConfig
+from tft_core.training_pipeline.epochs import epochs_table
 from tft_core.training_pipeline.rows import FoldData, load_training_data, training_rows
 from tft_core.training_pipeline.workspace import Progress, Workspace
 
@@ -76,9 +77,7 @@ def exploration_fold(
         finetune_epochs=exploration.finetune_epochs,
     )
     data = load_training_data(workspace, key, kept)
-    part = training_rows(
-        data, workspace.plan.fold(key), settings.build(FoldConfig, "folds"), kept
-    )
+    part = training_rows(data, workspace.plan.fold(key), settings.build(FoldConfig, "folds"), kept)
     result = explore(
         part.rows,
         part.fit,
@@ -91,12 +90,13 @@ def exploration_fold(
     )
     records = result.records.assign(fold=key)
     draft.write_frame("records.parquet", records)
-    draft.write_frame("histories.parquet", result.histories)
-    draft.findings.extend(training_converged(result.histories))
+    history = epochs_table(result.histories)
+    draft.write_frame("histories.parquet", history)
+    draft.findings.extend(training_converged(history))
     real = records[~records["is_shadow"]]
     top = real.groupby("feature")["weight"].mean().sort_values(ascending=False)
-    draft.write_bytes("weights.png", weights_png(top.head(30)))
-    draft.write_bytes("training_curves.png", training_curves_png(result.histories))
+    draft.write_bytes("weights.png", weights_bar(top.head(30)))
+    draft.write_bytes("training_curves.png", training_curves(history))
     draft.write_frame("table_top_features.parquet", top.head(30).reset_index())
     draft.summary.update(
         n_features=len(kept),
@@ -139,9 +139,12 @@ def vsn_stability_report(
     )
     draft.write_json("report.json", report.to_dict())
     draft.write_frame("table_features.parquet", report.table.reset_index())
-    draft.write_text("stability.html", stability_page(report, pre, title=f"Fold {key}"))
+    draft.write_text(
+        "stability.html",
+        stability_page(report, title=f"Feature stability, fold {key}", prefilter=pre),
+    )
     weights = report.vsn_weight_per_fold.mean(axis=1).sort_values(ascending=False)
-    draft.write_bytes("weights.png", weights_png(weights.head(30)))
+    draft.write_bytes("weights.png", weights_bar(weights.head(30)))
     finding = selection_is_above_chance(report)
     if finding is not None:
         draft.findings.append(finding)
@@ -182,4 +185,3 @@ def model_config(
     return workspace.settings.build(
         XTrendConfig, "model", n_features=n_features, n_assets=n_assets, **overrides
     )
-

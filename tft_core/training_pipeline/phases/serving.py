@@ -16,7 +16,7 @@ from tft_core.inference import OK, InferenceResult, ServingConfig, TFTInferenceP
 from tft_core.reports.plots import positions_png
 from tft_core.schema import MODEL_TYPE
 from tft_core.strategy.ledger import Ledger
-from tft_core.strategy_adapter import STRATEGY_ID, signals_from
+from tft_core.strategy_adapter import STRATEGY_ID, positions_after, signals_from
 from tft_core.training_pipeline.artifacts import Draft
 from tft_core.training_pipeline.phases.checkpoint import shipped_path
 from tft_core.training_pipeline.workspace import Progress, Workspace
@@ -43,7 +43,7 @@ def inference(
     if len(positions):
         draft.write_bytes("positions.png", positions_png(positions))
     unavailable = {s: r for s, r in result.status.items() if r != OK}
-    stale = {s: r for s, r in unavailable.items() if not r.startswith("not_in_universe")}
+    stale = {s: code for s, code in unavailable.items() if code != "not_in_universe"}
     if stale:
         draft.findings.append(
             Finding(
@@ -74,9 +74,7 @@ def strategy_signals(
     session = date.fromisoformat(key)
     artifact = workspace.artifacts.read("inference", key)
     draft.made_from[artifact.name] = artifact.content_hash
-    result = InferenceResult(
-        **{**artifact.json("result.json"), "date": session},
-    )
+    result = InferenceResult(**{**artifact.json("result.json"), "date": session})
     is_record = session < date.fromisoformat(workspace.plan.keys[-2])
     may_publish = bool(artifact.summary["is_promoted"]) or is_record
     serving = workspace.settings.build(ServingConfig, "serving")
@@ -85,9 +83,10 @@ def strategy_signals(
         signals = signals_from(
             result,
             previous,
-            strategy_id=STRATEGY_ID,
             conviction_threshold=serving.conviction_threshold,
-            max_position=result.metadata["max_position"],
+            open_directions={
+                s.symbol: s.direction for s in ledger.open_signals(STRATEGY_ID, session)
+            },
         )
         revision = None
         if may_publish:
@@ -95,22 +94,21 @@ def strategy_signals(
                 STRATEGY_ID,
                 session,
                 signals,
-                result.metadata["held"],
-                cause="nightly" if artifact.summary["is_promoted"] else "walk-forward backfill",
+                positions_after(result, previous),
+                "nightly" if artifact.summary["is_promoted"] else "walk-forward backfill",
                 checkpoint_hash=result.metadata["checkpoint_hash"],
+                status=result.status,
             )
             revision = publication.revision
-            stored = ledger.signals(STRATEGY_ID, session)
-            if len(stored) != len(signals):
-                draft.findings.append(
-                    Finding(
-                        code="ledger_is_consistent",
-                        severity="error",
-                        message=f"ledger must hold {len(signals)} signals of {key}, found "
-                        f"{len(stored)}; look at {workspace.settings.ledger_path}",
-                        values={},
-                    )
+            draft.findings.extend(
+                Finding(
+                    code="ledger_is_consistent",
+                    severity="error",
+                    message=f"{problem}; look at {ledger.path}",
+                    values={},
                 )
+                for problem in ledger.verify()
+            )
     frame = signals_frame(signals)
     draft.write_frame("table_signals.parquet", frame)
     draft.write_json(

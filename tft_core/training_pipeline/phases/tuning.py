@@ -251,9 +251,7 @@ class StudyObjective:
     def _features(self, known: FoldData, fold: InnerFold) -> tuple[str, ...]:
         test_start = known.dates[self.first_session + int(fold.test[0])]
         dated = [
-            k
-            for k in self.workspace.plan.upto(self.key)[:-1]
-            if pd.Timestamp(k) <= test_start
+            k for k in self.workspace.plan.upto(self.key)[:-1] if pd.Timestamp(k) <= test_start
         ]
         if dated and "feature_selection" not in self.workspace.skip:
             return shipped_features(self.workspace, dated[-1])
@@ -271,4 +269,3 @@ class PreparedInner:
     validation: np.ndarray
     train: np.ndarray
     test_sessions: np.ndarray
-
