@@ -30,7 +30,9 @@ def build_defs(overrides: Mapping[str, WorkspaceFactory] | None = None) -> dg.De
     Raises:
         ConfigError: ``tft.toml``, the profile or the executor cannot be used.
     """
-    resources: dict[str, WorkspaceFactory] = {"workspace": WorkspaceResource()}
+    resources: dict[str, WorkspaceFactory] = {
+        "workspace": WorkspaceResource(config=None, profile=None, home=None)
+    }
     resources |= dict(overrides or {})
     workspace = resources["workspace"].open()
     lifecycle = Lifecycle.of(workspace)

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+
 class OnMissing(Enum):
     """What ``production_checkpoint`` does where something upstream is missing or stale."""
 

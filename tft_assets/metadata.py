@@ -13,6 +13,7 @@ from tft_core.training_pipeline.artifacts import Artifact
 MAX_INLINE_BYTES = 512 * 1024
 """A larger plot is linked, since inline plots are rows of Dagster's event log."""
 MAX_TABLE_ROWS = 100
+BUILD_SECONDS = "build_seconds"
 
 
 def metadata_of(artifact: Artifact, *, seconds: float) -> dict[str, dg.MetadataValue]:
@@ -22,7 +23,7 @@ def metadata_of(artifact: Artifact, *, seconds: float) -> dict[str, dg.MetadataV
         seconds: Wall time the artifact took to make.
     """
     metadata = {key: figure(value) for key, value in artifact.summary.items()}
-    metadata["build_seconds"] = dg.MetadataValue.float(round(seconds, 2))
+    metadata[BUILD_SECONDS] = dg.MetadataValue.float(round(seconds, 2))
     metadata["content_hash"] = dg.MetadataValue.text(artifact.content_hash)
     metadata["artifact"] = dg.MetadataValue.path(artifact.path)
     if artifact.findings:

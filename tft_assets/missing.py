@@ -19,15 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView, TemporalContext
+from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
 from dagster._core.definitions.data_version import (
     CachingStaleStatusResolver,
     StaleCause,
     StaleStatus,
 )
+from dagster._core.definitions.temporal_context import TemporalContext
 from dagster._time import get_current_datetime
 from filelock import FileLock, Timeout
 
+from tft_assets.metadata import BUILD_SECONDS
 from tft_assets.progress import Durations, spoken
 from tft_assets.resources import LifecycleWorkspace
 from tft_assets.runs import PARENT_TAG, PROCESS_TAG, process_name
@@ -84,7 +86,8 @@ def _reason(
     """Why a partition must be made, or ``None`` if it is as it should be."""
     try:
         artifact = workspace.artifacts.current(asset, key)
-    except ArtifactError as error:  # a damaged manifest is a reason to make it again
+        is_fresh = artifact is not None and workspace.is_fresh(asset, key)
+    except ArtifactError as error:  # damaged, or made from something that is
         return str(error)
     if artifact is None:
         return "missing"
@@ -97,7 +100,7 @@ def _reason(
         return "; ".join(dict.fromkeys(_spoken(cause) for cause in causes[:3]))
     if not artifact.passed:
         return "failed its check"
-    return None if workspace.is_fresh(asset, key) else "files or bars changed since it was made"
+    return None if is_fresh else "files or bars changed since it was made"
 
 
 def _spoken(cause: StaleCause) -> str:
@@ -171,12 +174,13 @@ def build_missing(
     )
     job = defs.resolve_implicit_global_asset_job_def()
     tags = {PARENT_TAG: parent_run_id, PROCESS_TAG: process_name()}
-    durations, built, begun = Durations(), [], time.monotonic()
+    durations, built, begun = _durations_so_far(instance), [], time.monotonic()
     for position, asset in enumerate(UPSTREAM):
         todo = needs(instance, defs, workspace, asset)
         for number, need in enumerate(todo):
-            rest = [asset] * (len(todo) - number) + [n.asset for n in direct if
-                                                     UPSTREAM.index(n.asset) > position]
+            rest = [asset] * (len(todo) - number) + [
+                n.asset for n in direct if UPSTREAM.index(n.asset) > position
+            ]
             log(
                 f"Build {len(built) + 1} of at most {max(at_most, len(built) + len(rest))}: "
                 f"{need.name} ({need.reason}); {durations.left(rest)}."
@@ -229,6 +233,18 @@ def only_builder(home: Path, run_id: str) -> Iterator[None]:
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _durations_so_far(instance: dg.DagsterInstance) -> Durations:
+    """What each asset's newest materialization took, so that a first line can say how long."""
+    durations = Durations()
+    for asset in UPSTREAM:
+        event = instance.get_latest_materialization_event(dg.AssetKey(asset))
+        made = event.asset_materialization if event else None
+        seconds = made.metadata.get(BUILD_SECONDS) if made else None
+        if seconds is not None:
+            durations.add(asset, float(seconds.value))  # pyright: ignore[reportArgumentType]
+    return durations
 
 
 def _counted(found: Sequence[Need]) -> str:

@@ -17,9 +17,7 @@ from tft_core.training_pipeline.config import OperationsConfig
 STOPPED = dg.DefaultScheduleStatus.STOPPED
 
 
-def nightly_schedule(
-    job: AssetJob, operations: OperationsConfig
-) -> dg.ScheduleDefinition:
+def nightly_schedule(job: AssetJob, operations: OperationsConfig) -> dg.ScheduleDefinition:
     """The session's partition after its close; days without a session are skipped."""
 
     @dg.schedule(
@@ -51,10 +49,8 @@ def weekly_schedule(operations: OperationsConfig) -> dg.ScheduleDefinition:
     )
 
 
-def monthly_schedule(
-    job: AssetJob, operations: OperationsConfig
-) -> dg.ScheduleDefinition:
-    """The first Saturday or Sunday... of each month: its first day, before markets open.
+def monthly_schedule(job: AssetJob, operations: OperationsConfig) -> dg.ScheduleDefinition:
+    """The first day of each month, before markets open.
 
     Args:
         job: ``refit``, or ``live_fold`` where steps run on other machines.

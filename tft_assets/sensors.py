@@ -6,9 +6,7 @@ from tft_assets.jobs import AssetJob
 from tft_core.schema import LIVE_FOLD
 
 
-def promotion_sensor(
-    after: AssetJob, job: AssetJob
-) -> dg.SensorDefinition:
+def promotion_sensor(after: AssetJob, job: AssetJob) -> dg.SensorDefinition:
     """Gate and promote once the live fold is refitted; where steps run on other machines.
 
     Args:

@@ -32,6 +32,8 @@ from tft_core.schema import MODEL_TYPE, finite_or_none
 from tft_core.sequences import RowTable
 
 OK = "ok"
+GONE = ("not_in_universe", "unknown_asset")
+"""Status codes after which an asset gets no answer any more."""
 KILL_SWITCH_ENV = "TFT_KILL_SWITCH"
 
 
@@ -519,7 +521,11 @@ class TFTInferencePipeline:
                 "reasons": reasons,
                 "max_position": self.positions_config.max_position,
                 "previous": "given" if previous is not None else "unknown: started flat",
-                "held": {s: float(walk.positions[index, i]) for i, s in enumerate(walk.symbols)},
+                # what has left the universe is held no longer
+                "held": {
+                    s: 0.0 if status[s] in GONE else float(walk.positions[index, i])
+                    for i, s in enumerate(walk.symbols)
+                },
                 "disagreement": {
                     s: finite_or_none(walk.disagreement[index, i]) for s, i in usable.items()
                 },

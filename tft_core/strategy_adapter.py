@@ -8,16 +8,13 @@ import math
 from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from tft_core.config import Settings, load_settings
 from tft_core.errors import StrategyError
 from tft_core.schema import MODEL_TYPE
 from tft_core.strategy.ledger import Ledger
 from tft_core.strategy.protocol import BaseStrategy, Holdings, Signal
-
-if TYPE_CHECKING:
-    from tft_core.data.store import MarketDataStore
 
 STRATEGY_MAJOR = 1
 """Part of the id; a new one is a new strategy, with a history of its own."""
@@ -29,6 +26,7 @@ holiday, late data) passes, and the position is held."""
 OK = "ok"
 
 
+@runtime_checkable
 class Prediction(Protocol):
     """What is read of an ``InferenceResult``."""
 
@@ -46,13 +44,14 @@ class Prediction(Protocol):
     def metadata(self) -> dict[str, Any]: ...
 
 
+@runtime_checkable
 class Pipeline(Protocol):
     """What is asked of a ``TFTInferencePipeline``."""
 
     def predict(
         self,
         date: date,
-        store: "MarketDataStore",
+        store: Any,
         lookback_days: int | None = None,
         previous: Mapping[str, float] | None = None,
     ) -> Prediction: ...
@@ -73,8 +72,9 @@ def signals_from(
 
     A position is *on* where its conviction |p| / max_position is above the threshold. On: its
     direction, every session (a change of sign is the new direction). On before and no longer:
-    ``flat``. On before and without an answer now: nothing, the position is held; but where no
-    answer will come (``EXIT_REASONS``, or the symbol is gone from the result), ``flat``.
+    ``flat``. On before and without an answer now: nothing, the position is held (the ledger's
+    ``positions`` show it with the reason); but where no answer will come (``EXIT_REASONS``, or
+    the symbol is gone from the result): ``flat``.
 
     Args:
         result: The session's prediction.
@@ -139,15 +139,6 @@ def signals_from(
     return signals
 
 
-def held_without_answer(result: Prediction, open_directions: Mapping[str, str]) -> dict[str, str]:
-    """What is on and held because the session gave no answer for it: symbol → reason."""
-    return {
-        symbol: reason
-        for symbol, reason in sorted(result.status.items())
-        if symbol in open_directions and reason != OK and reason.split(":")[0] not in EXIT_REASONS
-    }
-
-
 def positions_after(result: Prediction, previous: Mapping[str, float] | None) -> dict[str, float]:
     """Positions to publish: the new ones, and the held ones of assets without an answer."""
     held = result.metadata.get("held")
@@ -210,7 +201,7 @@ class TFTStrategy(BaseStrategy):
         """Use this ledger and leave publishing to its owner, the orchestrator."""
         self._ledger, self._publishes = ledger, False
 
-    def _scan_impl(self, d: date, store: "MarketDataStore") -> list[Signal]:
+    def _scan_impl(self, d: date, store: Any) -> list[Signal]:
         ledger = self._ledger = self._ledger or Ledger(self._configured().ledger_path)
         pipeline = self._pipeline = self._loader(d)
         previous = ledger.previous_positions(self.strategy_id, d)
@@ -315,7 +306,6 @@ __all__ = [
     "STRATEGY_ID",
     "TFTStrategy",
     "create_strategy",
-    "held_without_answer",
     "positions_after",
     "signals_from",
 ]

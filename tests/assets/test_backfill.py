@@ -112,5 +112,7 @@ def test_sessions_are_backfilled_in_order_since_positions_carry_over(
     days = ["2026-11-12", "2026-11-13", "2026-11-16"]  # Thursday, Friday, Monday
     runs = backfill(daemon, ["inference", "strategy_signals"], days)
     for asset in ("inference", "strategy_signals"):
-        made = [r.tags["dagster/partition"] for r in runs if dg.AssetKey(asset) in r.asset_selection]
+        made = [
+            r.tags["dagster/partition"] for r in runs if dg.AssetKey(asset) in r.asset_selection
+        ]
         assert made == days

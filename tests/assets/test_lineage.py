@@ -6,7 +6,6 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.events import AssetKeyPartitionKey
 from dagster._core.definitions.partitions.context import partition_loading_context
 from fake_workspace import Home
 
@@ -27,7 +26,9 @@ def parents(defs: dg.Definitions, asset: str, key: str | None) -> set[tuple[str,
     return {(pair.asset_key.to_user_string(), pair.partition_key) for pair in found}
 
 
-@pytest.mark.parametrize("spec", [s for s in GRAPH if s.partitions != "session"], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "spec", [s for s in GRAPH if s.partitions != "session"], ids=lambda s: s.name
+)
 def test_dagster_resolves_the_same_upstream_partitions_as_the_core(home: Home, spec) -> None:
     defs, workspace = build_defs(home.resources()), home.workspace()
     for key in keys_of(spec, workspace.plan):
@@ -82,12 +83,12 @@ def test_sessions_begin_with_the_first_test_window_where_nothing_is_said(home: H
 
 def test_an_unknown_time_zone_is_refused(home: Home) -> None:
     home.sections["operations"]["timezone"] = "Mars/Olympus"
-    with pytest.raises(ConfigError, match="IANA time zone .* found 'Mars/Olympus'"):
+    with pytest.raises(ConfigError, match=r"IANA time zone .* found 'Mars/Olympus'"):
         build_defs(home.resources())
 
 
 def test_a_relation_without_a_meaning_is_refused(home: Home) -> None:
-    with pytest.raises(FoldError, match="production_checkpoint .* found 'upto'"):
+    with pytest.raises(FoldError, match=r"production_checkpoint .* found 'upto'"):
         mapping_for(
             "upto", SPECS["mega_features"], SPECS["production_checkpoint"], home.workspace().plan, 2
         )
@@ -124,7 +125,13 @@ def test_every_asset_has_a_group_an_owner_a_description_and_its_checks(home: Hom
         checks = {key.name for key in graph.asset_check_keys if key.asset_key == node.key}
         assert checks == {check.name for check in CHECKS.get(spec.name, ())}
     assert set(groups.values()) == {
-        "market", "features", "exploration", "selection", "tuning", "production", "serving",
+        "market",
+        "features",
+        "exploration",
+        "selection",
+        "tuning",
+        "production",
+        "serving",
     }
     assert groups["exploration_fold"] != groups["production_fold"]
 
@@ -148,5 +155,8 @@ def test_the_definitions_load_and_every_job_resolves(home: Home) -> None:
     defs = build_defs(home.resources())
     dg.Definitions.validate_loadable(defs)
     assert {job.name for job in defs.resolve_all_job_defs()} >= {
-        "nightly_inference", "refit", "live_fold", "weekly_health",
+        "nightly_inference",
+        "refit",
+        "live_fold",
+        "weekly_health",
     }

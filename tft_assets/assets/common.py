@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import dagster as dg
 
@@ -20,6 +20,8 @@ from tft_core.training_pipeline.graph import SPECS, UNPARTITIONED_KEY, code_vers
 
 OWNERS = ["team:research"]
 WorkspaceParam = dg.ResourceParam[LifecycleWorkspace]
+AssetNode: TypeAlias = Any
+"""An ``AssetsDefinition``; type checkers see the decorated function instead."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,11 @@
 
 import dagster as dg
 
-from tft_assets.assets.common import Lifecycle, WorkspaceParam, materialize
+from tft_assets.assets.common import AssetNode, Lifecycle, WorkspaceParam, materialize
 from tft_assets.config import TrainingOverrides
 
 
-def exploration_assets(lifecycle: Lifecycle) -> list[dg.AssetsDefinition]:
+def exploration_assets(lifecycle: Lifecycle) -> list[AssetNode]:
     """``exploration_fold``."""
 
     @dg.asset(**lifecycle.asset("exploration_fold", group="exploration", kinds={"pytorch"}))

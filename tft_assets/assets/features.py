@@ -2,10 +2,10 @@
 
 import dagster as dg
 
-from tft_assets.assets.common import Lifecycle, WorkspaceParam, materialize
+from tft_assets.assets.common import AssetNode, Lifecycle, WorkspaceParam, materialize
 
 
-def feature_assets(lifecycle: Lifecycle) -> list[dg.AssetsDefinition]:
+def feature_assets(lifecycle: Lifecycle) -> list[AssetNode]:
     """``mega_features`` and ``prefiltered_features``."""
 
     @dg.asset(**lifecycle.asset("mega_features", group="features", kinds={"parquet", "pandas"}))

@@ -2,10 +2,10 @@
 
 import dagster as dg
 
-from tft_assets.assets.common import Lifecycle, WorkspaceParam, materialize
+from tft_assets.assets.common import AssetNode, Lifecycle, WorkspaceParam, materialize
 
 
-def market_assets(lifecycle: Lifecycle) -> list[dg.AssetsDefinition]:
+def market_assets(lifecycle: Lifecycle) -> list[AssetNode]:
     """``market_data``."""
 
     @dg.asset(**lifecycle.asset("market_data", group="market", kinds={"duckdb", "pandas"}))

@@ -4,7 +4,14 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from tft_assets.assets.common import Lifecycle, WorkspaceParam, failure, made, materialize
+from tft_assets.assets.common import (
+    AssetNode,
+    Lifecycle,
+    WorkspaceParam,
+    failure,
+    made,
+    materialize,
+)
 from tft_assets.config import CheckpointOverrides, OnMissing, TrainingOverrides
 from tft_assets.executors import executor_name, is_remote
 from tft_assets.missing import build_missing, only_builder, refuse_missing
@@ -14,7 +21,7 @@ from tft_core.errors import TftError
 
 def production_assets(
     lifecycle: Lifecycle, assemble: Callable[[], dg.Definitions]
-) -> list[dg.AssetsDefinition]:
+) -> list[AssetNode]:
     """``production_fold``, ``out_of_sample`` and ``production_checkpoint``.
 
     Args:
@@ -33,9 +40,7 @@ def production_assets(
         """
         return materialize(context, workspace, config)
 
-    @dg.asset(
-        **lifecycle.asset("out_of_sample", group="production", kinds={"parquet", "pandas"})
-    )
+    @dg.asset(**lifecycle.asset("out_of_sample", group="production", kinds={"parquet", "pandas"}))
     def out_of_sample(
         context: dg.AssetExecutionContext, workspace: WorkspaceParam
     ) -> dg.MaterializeResult:
@@ -47,9 +52,7 @@ def production_assets(
         """
         return materialize(context, workspace)
 
-    @dg.asset(
-        **lifecycle.asset("production_checkpoint", group="production", kinds={"safetensors"})
-    )
+    @dg.asset(**lifecycle.asset("production_checkpoint", group="production", kinds={"safetensors"}))
     def production_checkpoint(
         context: dg.AssetExecutionContext, workspace: WorkspaceParam, config: CheckpointOverrides
     ) -> dg.MaterializeResult:

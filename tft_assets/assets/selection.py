@@ -2,10 +2,10 @@
 
 import dagster as dg
 
-from tft_assets.assets.common import Lifecycle, WorkspaceParam, materialize
+from tft_assets.assets.common import AssetNode, Lifecycle, WorkspaceParam, materialize
 
 
-def selection_assets(lifecycle: Lifecycle) -> list[dg.AssetsDefinition]:
+def selection_assets(lifecycle: Lifecycle) -> list[AssetNode]:
     """``vsn_stability_report``."""
 
     @dg.asset(**lifecycle.asset("vsn_stability_report", group="selection", kinds={"json"}))

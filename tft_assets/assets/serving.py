@@ -2,15 +2,13 @@
 
 import dagster as dg
 
-from tft_assets.assets.common import Lifecycle, WorkspaceParam, materialize
+from tft_assets.assets.common import AssetNode, Lifecycle, WorkspaceParam, materialize
 
 
-def serving_assets(lifecycle: Lifecycle) -> list[dg.AssetsDefinition]:
+def serving_assets(lifecycle: Lifecycle) -> list[AssetNode]:
     """``inference`` and ``strategy_signals``."""
 
-    @dg.asset(
-        **lifecycle.asset("inference", group="serving", kinds={"pytorch"}, carries_over=True)
-    )
+    @dg.asset(**lifecycle.asset("inference", group="serving", kinds={"pytorch"}, carries_over=True))
     def inference(
         context: dg.AssetExecutionContext, workspace: WorkspaceParam
     ) -> dg.MaterializeResult:

@@ -2,11 +2,11 @@
 
 import dagster as dg
 
-from tft_assets.assets.common import Lifecycle, WorkspaceParam, materialize
+from tft_assets.assets.common import AssetNode, Lifecycle, WorkspaceParam, materialize
 from tft_assets.config import TuningOverrides
 
 
-def tuning_assets(lifecycle: Lifecycle) -> list[dg.AssetsDefinition]:
+def tuning_assets(lifecycle: Lifecycle) -> list[AssetNode]:
     """``optuna_study``."""
 
     @dg.asset(**lifecycle.asset("optuna_study", group="tuning", kinds={"optuna", "pytorch"}))

@@ -172,6 +172,15 @@ def versions(value: Any) -> dict[str, str]:
     return found
 
 
+def quantiles(value: Any) -> dict[str, list[float | None]]:
+    found: dict[str, list[float | None]] = {}
+    for name, column in table(value).items():
+        if not isinstance(column, list) or not all(q is None or is_number(q) for q in column):
+            raise Refused(f"must be a list of numbers, found {shown(column)}", f".{name}")
+        found[name] = [None if q is None else float(q) for q in column]
+    return found
+
+
 def _plain(value: Any, where: str, depth: int) -> Any:
     """The JSON value of a plain Python value; anything else is refused by its place."""
     if depth > MAX_JSON_DEPTH - 2:

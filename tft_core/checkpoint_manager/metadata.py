@@ -82,16 +82,10 @@ class CheckpointMetadata:
     """Of the making and not of the result: wall time, host, run id."""
 
     def __post_init__(self) -> None:
-        problems: list[str] = []
-        for spec in dataclasses.fields(self):
-            try:
-                value = _CHECKS[spec.name](getattr(self, spec.name))
-            except fields.Refused as refused:
-                problems.append(f"{spec.name}{refused.where} {refused}")
-            else:
-                object.__setattr__(self, spec.name, value)
-        if not problems:
-            problems = _contradictions(self)
+        given = {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}
+        for name, value in _checked(given).items():
+            object.__setattr__(self, name, value)
+        problems = _contradictions(self)
         if problems:
             raise CheckpointError("checkpoint metadata: " + "; ".join(problems))
 
@@ -127,7 +121,7 @@ class CheckpointMetadata:
                 f"checkpoint metadata must hold exactly its {len(names)} fields, found "
                 f"{' and '.join(found)}; save it again with this version"
             )
-        return cls(**values)
+        return cls(**_checked(values))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "CheckpointMetadata":
@@ -146,6 +140,20 @@ class CheckpointMetadata:
                 f"checkpoint metadata must be a JSON object, found {type(values).__name__}"
             )
         return cls.from_dict(values)
+
+
+def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Every value in its stored form; all that break their rule are named at once."""
+    checked: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, value in values.items():
+        try:
+            checked[name] = _CHECKS[name](value)
+        except fields.Refused as refused:
+            problems.append(f"{name}{refused.where} {refused}")
+    if problems:
+        raise CheckpointError("checkpoint metadata: " + "; ".join(problems))
+    return checked
 
 
 def _contradictions(meta: CheckpointMetadata) -> list[str]:
@@ -198,20 +206,11 @@ def _quantile_problems(quantiles: Mapping[str, Any], names: tuple[str, ...]) -> 
     if missing or unknown:
         odd = [f"no {missing[0]}"] if missing else [f"unknown {unknown[0]}"]
         return [f"feature_quantiles must hold every feature and nothing else, found {odd[0]}"]
-    problems = []
-    for name, column in quantiles.items():
-        numbers = column if isinstance(column, list) else [column]
-        if not isinstance(column, list) or any(
-            q is not None and not fields.is_number(q) for q in numbers
-        ):
-            problems.append(
-                f"feature_quantiles.{name} must be numbers, found {fields.shown(column)}"
-            )
-            continue
-        known = [q for q in column if q is not None]
-        if known != sorted(known):
-            problems.append(f"feature_quantiles.{name} must ascend, found {fields.shown(column)}")
-    return problems
+    return [
+        f"feature_quantiles.{name} must ascend, found {fields.shown(column)}"
+        for name, column in quantiles.items()
+        if (known := [q for q in column if q is not None]) != sorted(known)
+    ]
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
@@ -243,7 +242,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "position_config": fields.table,
     "calendar": fields.table,
     "context_bank": fields.table,
-    "feature_quantiles": fields.table,
+    "feature_quantiles": fields.quantiles,
     "seeds": fields.seeds,
     "threads": fields.whole(1),
     "library_versions": fields.versions,

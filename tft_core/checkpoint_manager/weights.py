@@ -5,7 +5,7 @@ taken, so that a file can't change between the check and the use.
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +15,7 @@ from torch import Tensor
 from tft_core.errors import CheckpointError
 
 
+@runtime_checkable
 class HasState(Protocol):
     """Anything with weights: an ``nn.Module``, an ensemble."""
 

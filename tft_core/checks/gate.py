@@ -84,8 +84,9 @@ class GateVerdict:
     @property
     def sentence(self) -> str:
         if self.passed:
-            return f"The gate is open: all {len(self.rules)} rules hold."
-        return "The gate is closed: " + "; ".join(rule.message for rule in self.reasons) + "."
+            return f"All {len(self.rules)} rules of the gate hold."
+        failed = "; ".join(rule.message for rule in self.reasons)
+        return f"{len(self.reasons)} of {len(self.rules)} rules of the gate fail: {failed}."
 
     def table(self) -> pd.DataFrame:
         """One row per rule: rule, passed, value, limit, message."""
@@ -140,7 +141,7 @@ class GateVerdict:
 
 def gate_verdict(
     shipped: Float[np.ndarray, " time"],
-    production: Float[np.ndarray, " time"] | None,
+    production: Float[np.ndarray, " production_time"] | None,
     findings: Sequence[Finding] = (),
     config: GateConfig | None = None,
 ) -> GateVerdict:
@@ -167,15 +168,15 @@ def gate_verdict(
             "returns_are_finite",
             n_bad == 0,
             f"{n_bad} of {len(shipped)} out-of-sample days have no finite return",
-            n_bad,
-            0,
+            float(n_bad),
+            0.0,
         ),
         GateRule(
             "enough_days",
             len(shipped) >= config.min_oos_days,
             f"{len(shipped)} out-of-sample days, at least {config.min_oos_days} asked for",
-            len(shipped),
-            config.min_oos_days,
+            float(len(shipped)),
+            float(config.min_oos_days),
         ),
         # one bad day leaves every figure undefined, and an undefined figure fails its rule
         *_absolute_rules(shipped if n_bad == 0 else np.empty(0), config),
@@ -242,8 +243,8 @@ def _relative_rule(
             False,
             f"{n_common} days in common with production's record, at least "
             f"{config.min_common_days} needed to compare; promote by hand if that is right",
-            n_common,
-            config.min_common_days,
+            float(n_common),
+            float(config.min_common_days),
         )
     difference, low, high = sharpe_difference(shipped[common], production[common], config)
     return GateRule(

@@ -6,6 +6,7 @@ from argparse import Namespace
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import tomlkit
 
@@ -20,7 +21,7 @@ from tft_core.features.audit import causality_audit, finite_history_audit
 from tft_core.features.builder import FeatureConfig, MegaFeatureBuilder
 from tft_core.folds import shift
 
-AUDIT_SYMBOLS = 6
+AUDIT_CUTS = 3
 
 
 def init(arguments: Namespace) -> Answer:
@@ -114,15 +115,28 @@ def audit(arguments: Namespace) -> Answer:
     with MarketDataStore(settings.store_path, read_only=True) as store:
         universe = Universe.resolve(universe_config, store.symbols())
         market = store.panel(tuple(arguments.symbols or universe.symbols))
-    causal = causality_audit(builder, market)
-    finite = finite_history_audit(builder, market)
-    result = pd.DataFrame({"causal": causal["passed"], "finite_history": finite["passed"]})
-    failed = result[~result.all(axis=1)]
+    n_rows, lookback = len(market.dates), builder.required_lookback()
+    if n_rows < lookback + AUDIT_CUTS:
+        raise DataError(
+            f"an audit must see at least {lookback + AUDIT_CUTS} sessions, found {n_rows}; "
+            "ingest more history"
+        )
+    cuts = np.linspace(lookback, n_rows - 2, AUDIT_CUTS).astype(int).tolist()
+    causal = causality_audit(builder, market, cuts).set_index("feature")
+    finite = finite_history_audit(builder, market, [*cuts, n_rows - 1]).set_index("feature")
+    result = causal[["group", "cells", "moved_by_cut", "moved_by_poison", "is_causal"]].join(
+        finite[["lookback", "max_difference", "is_finite_memory"]]
+    )
+    failed = result[~(result["is_causal"] & result["is_finite_memory"])]
     text = (
         f"{len(result)} features audited on {len(market.symbols)} symbols, {len(failed)} fail"
         + (f"\n{table(failed)}" if len(failed) else "")
     )
-    data = {"n_features": len(result), "failed": failed.index.tolist()}
+    data = {
+        "n_features": len(result),
+        "failed": failed.index.tolist(),
+        "features": result.reset_index().to_dict(orient="records"),
+    }
     return Answer(data, text, exit_code=1 if len(failed) else 0)
 
 
@@ -151,24 +165,4 @@ def _members(spans: pd.DataFrame) -> tomlkit.items.AoT:  # type: ignore[name-def
 
 
 def _ingested(report: IngestReport, path: Path) -> Answer:
-    findings = pd.DataFrame(
-        [{"rule": f.rule, "symbol": f.symbol} for f in report.findings],
-        columns=["rule", "symbol"],
-    )
-    counts = findings.groupby("rule").size()
-    text = (
-        f"{path}: {report.rows_in} rows in = {report.accepted} accepted "
-        f"({report.flagged} flagged) + {report.quarantined} quarantined + "
-        f"{report.exact_duplicates} exact duplicates"
-    )
-    if len(counts):
-        text += "\n" + "\n".join(f"  {rule}: {n}" for rule, n in counts.items())
-    data = {
-        "rows_in": report.rows_in,
-        "accepted": report.accepted,
-        "flagged": report.flagged,
-        "quarantined": report.quarantined,
-        "exact_duplicates": report.exact_duplicates,
-        "findings": {str(rule): int(n) for rule, n in counts.items()},
-    }
-    return Answer(data, text)
+    return Answer(report.to_dict(), f"{path}\n{report}")

@@ -112,7 +112,8 @@ def checkpoints(arguments: Namespace) -> Answer:
         raise ConfigError(f"`tft checkpoints {arguments.action}` must name a version; see `list`")
     path = manager.path_of(arguments.version, MODEL_TYPE)
     if arguments.action == "promote":
-        manager.promote(path, _reason(arguments))
+        # a person's decision with a stated reason may overrule the gate; the record says so
+        manager.promote(path, _reason(arguments), override=True)
         return Answer({"production": str(path)}, f"production is now {path}")
     if arguments.action == "verify":
         problems = manager.verify(path)

@@ -11,18 +11,20 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import exchange_calendars
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
+from tft_core.data.moments import session_day
 from tft_core.errors import ConfigError, DataError
 
 WEEKDAYS = "24/5"
 EVERY_DAY = "24/7"
 OVERRIDES_ENV = "TFT_CALENDAR_OVERRIDES"
-EARLIEST = pd.Timestamp("1970-01-01")
+EARLIEST = date(1970, 1, 1)
 HORIZON_YEARS = 2
 """How far ahead calendars without a bound of their own are asked for."""
 
@@ -41,8 +43,10 @@ class _Calendar:
     name: str
     days: np.ndarray
     """Sessions as sorted datetime64[D]; empty for the two calendars that are a rule."""
-    closes: pd.Series
-    """Instant of each session's close, UTC without zone, indexed by its date."""
+    closed_days: np.ndarray
+    """Sessions whose close is known, sorted datetime64[D]; the override file's are not."""
+    closes: np.ndarray
+    """Instants of those closes, UTC without zone."""
     first: date | None
     last: date | None
     zone: str
@@ -85,7 +89,7 @@ def check_horizon(exchange: str | None, day: date) -> None:
         DataError: The calendar begins after or ends before ``day``.
     """
     calendar = _calendar(calendar_name(exchange))
-    day = pd.Timestamp(day).date()
+    day = session_day(day)
     if calendar.last is not None and day > calendar.last:
         raise DataError(
             f"calendar {calendar.name} of {exchange} must cover {day}, found its end at "
@@ -147,7 +151,7 @@ def last_closed_session(exchange: str | None, now: datetime) -> date:
     moment = now.replace(tzinfo=UTC) if now.tzinfo is None else now.astimezone(UTC)
     name = calendar_name(exchange)
     calendar = _calendar(name)
-    local = pd.Timestamp(moment).tz_convert(calendar.zone).date()
+    local = moment.astimezone(ZoneInfo(calendar.zone)).date()
     check_horizon(exchange, local)
     for back in range(31):
         day = local - timedelta(days=back)
@@ -162,11 +166,11 @@ def last_closed_session(exchange: str | None, now: datetime) -> date:
 
 
 def _close(calendar: _Calendar, day: date) -> datetime:
-    stamp = pd.Timestamp(day)
-    if stamp in calendar.closes.index:
-        return calendar.closes.loc[stamp].tz_localize(UTC).to_pydatetime()
-    next_midnight = pd.Timestamp(datetime.combine(day + timedelta(days=1), time.min))
-    return next_midnight.tz_localize(calendar.zone).tz_convert(UTC).to_pydatetime()
+    at = np.searchsorted(calendar.closed_days, np.datetime64(day))
+    if at < len(calendar.closed_days) and calendar.closed_days[at] == np.datetime64(day):
+        return calendar.closes[at].astype("datetime64[us]").item().replace(tzinfo=UTC)
+    midnight = datetime.combine(day + timedelta(days=1), time.min, ZoneInfo(calendar.zone))
+    return midnight.astimezone(UTC)
 
 
 @lru_cache(maxsize=1)
@@ -177,27 +181,27 @@ def _calendar_names() -> frozenset[str]:
 @lru_cache(maxsize=32)
 def _calendar(name: str) -> _Calendar:
     if name in (WEEKDAYS, EVERY_DAY):
-        return _Calendar(name, np.array([], dtype="datetime64[D]"), pd.Series([]), None, None, "UTC")
+        none = np.array([], dtype="datetime64[D]")
+        return _Calendar(name, none, none, none, first=None, last=None, zone="UTC")
     kind = type(exchange_calendars.get_calendar(name))
     low, high = kind.bound_min(), kind.bound_max()
-    start = EARLIEST if low is None else max(low, EARLIEST)
-    wanted = pd.Timestamp(date(datetime.now(UTC).year + HORIZON_YEARS, 12, 31))
-    end = wanted if high is None else min(high, wanted)
-    known = exchange_calendars.get_calendar(name, start=start, end=end)
+    wanted = date(datetime.now(UTC).year + HORIZON_YEARS, 12, 31)
+    start = EARLIEST if low is None else max(session_day(low), EARLIEST)
+    end = wanted if high is None else min(session_day(high), wanted)
+    known = exchange_calendars.get_calendar(name, start=str(start), end=str(end))
     overrides = _overrides()
     added = overrides.added.get(name, frozenset())
     removed = overrides.removed.get(name, frozenset())
-    days = set(known.sessions.to_numpy("datetime64[D]").tolist())
-    days = (days | added) - removed
-    closes = known.closes.dt.tz_convert(None)
-    last = max([end.date(), *added])
+    regular = known.sessions.to_numpy(dtype="datetime64[D]")
+    days = (set(regular.tolist()) | added) - removed
     return _Calendar(
         name,
-        np.array(sorted(days), dtype="datetime64[D]"),
-        closes,
-        start.date(),
-        last,
-        str(known.tz),
+        days=np.array(sorted(days), dtype="datetime64[D]"),
+        closed_days=regular,
+        closes=known.closes.dt.tz_convert(None).to_numpy(dtype="datetime64[us]"),
+        first=start,
+        last=max([end, *added]),
+        zone=str(known.tz),
     )
 
 

@@ -4,6 +4,10 @@ Pure: nothing here touches the store. The order of the steps is the account of a
 ``rows in = accepted + quarantined + exact duplicates``.
 """
 
+# pandas 3.1 types frame[...] and most methods as unions that no call narrows
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportReturnType=false, reportIndexIssue=false, reportOperatorIssue=false
+
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

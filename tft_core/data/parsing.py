@@ -4,6 +4,10 @@ Each distinct value is read once. What cannot be read is reported per row and le
 rules; a column in which nothing can be read, or which has two readings, refuses the file.
 """
 
+# pandas 3.1 types frame[...] and most methods as unions that no call narrows
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportReturnType=false, reportIndexIssue=false, reportOperatorIssue=false
+
 import re
 from dataclasses import dataclass
 

@@ -69,9 +69,10 @@ def quality_summary(panel: MarketPanel, config: QualityConfig | None = None) -> 
     told = [(f.symbol, f.rule) for f in bar_findings(panel, limits) if f.symbol is not None]
     if told:
         found = pd.DataFrame(told, columns=["symbol", "rule"])
-        codes.update(found.groupby("symbol")["rule"].agg(lambda r: ",".join(sorted(set(r)))))
+        joined = {s: ",".join(sorted(set(g))) for s, g in found.groupby("symbol")["rule"]}
+        codes.update(joined)
     table["findings"] = codes
-    return table[list(SUMMARY_COLUMNS)]
+    return table.reindex(columns=list(SUMMARY_COLUMNS))
 
 
 def bar_findings(panel: MarketPanel, config: QualityConfig | None = None) -> list[Finding]:
@@ -180,7 +181,7 @@ def _symbol_findings(
     found: list[Finding] = []
 
     def tell(rule: str, severity: str, message: str, at: int | None, value: float) -> None:
-        day = None if at is None else days[at].astype(object)
+        day = None if at is None else days[at].item()
         found.append(
             Finding(
                 rule=rule,
@@ -229,14 +230,14 @@ def _symbol_findings(
     starts, lengths = _runs(returns == 0)
     for start, length in zip(starts, lengths, strict=True):
         if length > limits.max_stale_run:
-            seen = days[start + limits.max_stale_run + 1].astype(object)
+            seen = days[start + limits.max_stale_run + 1].item()
             found.append(
                 Finding(
                     rule="stale_run",
                     severity="warning",
                     message=f"{symbol} has an unchanged close for {length} sessions",
                     symbol=symbol,
-                    day=days[start + 1].astype(object),
+                    day=days[start + 1].item(),
                     value=float(length),
                     known_at=seen,
                 )
@@ -257,7 +258,7 @@ def _jumps(
         comes_back = at + 2 < len(close) and abs(np.log(close[at + 2] / close[at])) < 0.2 * abs(
             np.log(ratio[at])
         )
-        later = days[at + 2].astype(object) if at + 2 < len(days) else None
+        later = days[at + 2].item() if at + 2 < len(days) else None
         rule, words = "large_move", "moves by"
         if comes_back:
             rule, words = "spike", "moves and comes back by"
@@ -270,7 +271,7 @@ def _jumps(
                 message=f"{symbol} {words} {returns[at]:+.1%}, "
                 f"{abs(returns[at]) / sigma:.0f} robust standard deviations",
                 symbol=symbol,
-                day=days[at + 1].astype(object),
+                day=days[at + 1].item(),
                 value=float(returns[at]),
                 known_at=later if rule != "large_move" else None,
             )

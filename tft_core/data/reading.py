@@ -42,7 +42,7 @@ ADJUSTED_CLOSE = ("adj_close", "adjusted_close", "adjclose", "close_adj")
 SERIES_ALIASES: Mapping[str, tuple[str, ...]] = {
     "name": ("series", "symbol", "variable", "indicator"),
     "date": BAR_ALIASES["date"],
-    "value": ("close", "val", "level"),
+    "value": ("val", "level", "close", "yield", "par_yield", "rate"),
     "available_at": BAR_ALIASES["available_at"],
 }
 INSTRUMENT_ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -120,7 +120,7 @@ def read_table(
     frame, columns, ignored, naming = _find_columns(name, frame, aliases, required)
     if frame.empty:
         raise DataError(f"{name} must hold {what}, found a header and no rows")
-    renamed = frame[list(columns.values())].set_axis(list(columns), axis=1)
+    renamed = frame.reindex(columns=list(columns.values())).set_axis(list(columns), axis=1)
     return RawTable(
         source=name,
         frame=renamed.reset_index(drop=True),

@@ -103,14 +103,14 @@ class IngestReport:
             "rules": self.counts(),
             "findings": [
                 {
-                    "rule": row.rule,
-                    "outcome": row.outcome,
-                    "symbol": None if pd.isna(row.symbol) else row.symbol,
-                    "date": None if pd.isna(row.date) else str(row.date)[:10],
-                    "value": None if pd.isna(row.value) else finite_or_none(row.value),
-                    "row": int(row.row),
+                    "rule": row["rule"],
+                    "outcome": row["outcome"],
+                    "symbol": None if pd.isna(row["symbol"]) else row["symbol"],
+                    "date": None if pd.isna(row["date"]) else str(row["date"])[:10],
+                    "value": None if pd.isna(row["value"]) else finite_or_none(row["value"]),
+                    "row": int(row["row"]),
                 }
-                for row in shown.itertuples()
+                for row in shown.to_dict("records")
             ],
             "notes": list(self.notes),
             "ignored_columns": list(self.ignored_columns),

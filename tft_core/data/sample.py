@@ -70,7 +70,7 @@ def load_sample(store: MarketDataStore) -> IngestReport:
 def sample_bars() -> pd.DataFrame:
     """The bundled bars, long, with currencies derived from the published euro rates."""
     parts = [_currencies(), _stocks(), _wti()]
-    return pd.concat(parts, ignore_index=True)[list(BAR_COLUMNS)]
+    return pd.concat(parts, ignore_index=True).reindex(columns=list(BAR_COLUMNS))
 
 
 def sample_instruments() -> pd.DataFrame:
@@ -102,7 +102,7 @@ def _currencies() -> pd.DataFrame:
         parts.append(
             pd.DataFrame(
                 {
-                    "date": _dates(table["day"])[published],
+                    "date": _dates(table)[published],
                     "symbol": f"{name}USD",
                     "close": close[published],
                 }
@@ -122,7 +122,7 @@ def _stocks() -> pd.DataFrame:
     return _bars(
         pd.DataFrame(
             {
-                "date": _dates(table["day"]),
+                "date": _dates(table),
                 "symbol": table["symbol"].astype(str),
                 **{name: value / 10 ** decimals["price"] for name, value in prices.items()},
                 "volume": table["volume"].to_numpy(np.float64),
@@ -134,7 +134,7 @@ def _stocks() -> pd.DataFrame:
 def _wti() -> pd.DataFrame:
     table, decimals = _read("eia_wti.parquet")
     close = table["close"].to_numpy(np.float64) / 10 ** decimals["close"]
-    return _bars(pd.DataFrame({"date": _dates(table["day"]), "symbol": "WTI_SPOT", "close": close}))
+    return _bars(pd.DataFrame({"date": _dates(table), "symbol": "WTI_SPOT", "close": close}))
 
 
 def _bars(frame: pd.DataFrame) -> pd.DataFrame:
@@ -152,8 +152,8 @@ def _read(name: str) -> tuple[pd.DataFrame, dict[str, int]]:
     return table.to_pandas(), json.loads(metadata[b"decimals"])
 
 
-def _dates(days: pd.Series) -> np.ndarray:
-    return days.to_numpy(np.int64).astype("datetime64[D]").astype("datetime64[us]")
+def _dates(table: pd.DataFrame) -> np.ndarray:
+    return table["day"].to_numpy(np.int64).astype("datetime64[D]").astype("datetime64[us]")
 
 
 def _round_significant(values: np.ndarray) -> np.ndarray:

@@ -13,10 +13,10 @@ import time as clock
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -25,17 +25,17 @@ import pandas as pd
 from tft_core.config import load_settings
 from tft_core.data import store_sql
 from tft_core.data.ingest import PreparedBars, prepare_bars, prepare_instruments, prepare_series
+from tft_core.data.moments import AsOf, DateLike, as_of_instant, session_day, utc_naive
 from tft_core.data.panel import FIELDS, MarketPanel
 from tft_core.data.report import IngestReport
 from tft_core.errors import DataError, StoreLockedError, UnknownSymbolError
 from tft_core.schema import array_hash
 
-AsOf = date | datetime | str | None
-DateLike = date | datetime | str | None
-
 READABLE_STATEMENTS = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 _LOCK_HOLDER = re.compile(r"lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
-_CONFIG: dict[str, Any] = {"autoinstall_known_extensions": "false"}  # nothing is downloaded at run time
+_CONFIG: dict[str, Any] = {
+    "autoinstall_known_extensions": "false"
+}  # nothing is downloaded at run time
 RECENT_DAYS = 30
 """A symbol counts as trading on a day if it had a bar in so many days before."""
 
@@ -79,7 +79,7 @@ class MarketDataStore:
             self._con.close()
             raise
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "MarketDataStore":
         return self
 
     def __exit__(
@@ -120,7 +120,7 @@ class MarketDataStore:
             DataError: The source cannot be understood. The store is as it was.
         """
         self._require_writable("ingest bars")
-        moment = _utc_naive(ingested_at) if ingested_at is not None else _now()
+        moment = utc_naive(ingested_at) if ingested_at is not None else _now()
         facts = None if instruments is None else prepare_instruments(instruments)
         prepared = prepare_bars(
             source, instruments=_overlay(self.instruments(), facts), source_name=source_name
@@ -280,9 +280,9 @@ class MarketDataStore:
         where, params = self._selection(symbols, None, before, as_of)
         found = self._rows(
             store_sql.HISTORY_START.format(where=where),
-            [*params, max(sessions, 1), _day(before), RECENT_DAYS],
+            [*params, max(sessions, 1), session_day(before), RECENT_DAYS],
         )[0][0]
-        return _day(before) if found is None else found
+        return session_day(before) if found is None else found
 
     def vintage_blocks(
         self, start: date, end: date, symbols: Sequence[str] | None = None
@@ -296,7 +296,7 @@ class MarketDataStore:
             (first day, last day, as_of), where ``as_of`` is ``None`` in the last block if
             nothing that became known later concerns a bar up to ``end``.
         """
-        start, end = _day(start), _day(end)
+        start, end = session_day(start), session_day(end)
         where, params = self._selection(symbols, None, end, None, any_vintage=True)
         changes = [r[0] for r in self._rows(store_sql.LATE_KNOWLEDGE.format(where=where), params)]
         sessions: list[date] = self.session_dates(symbols, start, end).date.tolist()
@@ -357,7 +357,7 @@ class MarketDataStore:
         for operator, bound in ((">=", start), ("<=", end)):
             if bound is not None:
                 conditions.append(f"date {operator} ?")
-                params.append(_day(bound))
+                params.append(session_day(bound))
         limit = self._instant(as_of)
         if limit is not None:
             conditions.append("available_at <= ?")
@@ -513,7 +513,9 @@ class MarketDataStore:
         with self._con.cursor() as cursor:
             columns = cursor.execute(query, list(params)).fetchnumpy()
         return {
-            name: values.filled(np.nan) if isinstance(values, np.ma.MaskedArray) else values
+            name: values.filled(np.nan)
+            if isinstance(values, np.ma.MaskedArray)
+            else np.asarray(values)
             for name, values in columns.items()
         }
 
@@ -535,11 +537,11 @@ class MarketDataStore:
         as_of: AsOf,
         any_vintage: bool = False,
     ) -> tuple[str, list[Any]]:
-        limit = self._instant(as_of)
+        params: list[Any]
+        known, params = self._known(as_of)
         if any_vintage:
-            known, params = ("available_at <= ?", [limit]) if limit else ("TRUE", [])
-        else:
-            known, params = self._known(as_of)
+            limit = self._instant(as_of)
+            known, params = ("TRUE", []) if limit is None else ("available_at <= ?", [limit])
         conditions = [known]
         if symbols is not None:
             self._require_known(symbols)
@@ -548,7 +550,7 @@ class MarketDataStore:
         for operator, bound in ((">=", start), ("<=", end)):
             if bound is not None:
                 conditions.append(f"date {operator} ?")
-                params.append(_day(bound))
+                params.append(session_day(bound))
         return " AND ".join(f"({c})" for c in conditions), params
 
     def _require_known(self, symbols: Sequence[str]) -> None:
@@ -576,42 +578,6 @@ class MarketDataStore:
                 "run `tft sample` or `tft ingest PATH`"
             )
         return found
-
-
-def as_of_instant(as_of: AsOf) -> datetime | None:
-    """The last instant that ``as_of`` includes, as UTC without zone; ``None`` is no limit."""
-    if as_of is None:
-        return None
-    if isinstance(as_of, str):
-        try:
-            as_of = datetime.fromisoformat(as_of) if "T" in as_of else date.fromisoformat(as_of)
-        except ValueError as error:
-            raise DataError(
-                f"as_of must be a date or an instant, found {as_of!r}; write it as 2024-01-31"
-            ) from error
-    if isinstance(as_of, pd.Timestamp):
-        is_session = as_of.tzinfo is None and as_of == as_of.normalize()
-        as_of = as_of.date() if is_session else as_of.to_pydatetime()
-    if isinstance(as_of, datetime):
-        return _utc_naive(as_of)
-    return datetime.combine(as_of, time.max)
-
-
-def _utc_naive(moment: datetime) -> datetime:
-    if isinstance(moment, pd.Timestamp):
-        moment = moment.to_pydatetime()
-    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
-
-
-def _day(value: date | datetime | str) -> date:
-    if isinstance(value, str):
-        try:
-            return date.fromisoformat(value[:10])
-        except ValueError as error:
-            raise DataError(
-                f"date must be an ISO date, found {value!r}; write it as 2024-01-31"
-            ) from error
-    return value.date() if isinstance(value, datetime) else value
 
 
 def _now() -> datetime:

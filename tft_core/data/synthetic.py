@@ -78,7 +78,7 @@ def synthetic_market(
     )
     bare = bars["symbol"].isin(list(close_only))
     bars.loc[bare, [c for c in wide if c != "close"]] = np.nan
-    return bars[trades.T.ravel()].reset_index(drop=True)
+    return bars.loc[trades.T.ravel()].reset_index(drop=True)
 
 
 @dataclass(frozen=True, slots=True)

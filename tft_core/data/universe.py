@@ -63,7 +63,7 @@ class Universe:
     since: pd.DatetimeIndex
     until: pd.DatetimeIndex
     min_present: float
-    spans: tuple[tuple[int, pd.Timestamp, pd.Timestamp], ...] = ()
+    spans: tuple[tuple[int, np.datetime64, np.datetime64], ...] = ()
     """(column, first day, last day) of every span, ``NaT`` where open; default one a symbol."""
 
     @classmethod
@@ -90,38 +90,52 @@ class Universe:
         symbols = tuple(symbol for symbol in store_symbols if symbol in named)
         column = {symbol: i for i, symbol in enumerate(symbols)}
         spans = tuple(
-            (column[symbol], pd.Timestamp(member.since), pd.Timestamp(member.until))
+            (column[symbol], _stamp(member.since), _stamp(member.until))
             for member in members
             for symbol in member.symbols
         )
-        since, until = [], []
-        for i in range(len(symbols)):
-            own = [span for span in spans if span[0] == i]
-            open_left = any(pd.isna(first) for _, first, _ in own)
-            open_right = any(pd.isna(last) for _, _, last in own)
-            since.append(pd.NaT if open_left else min(first for _, first, _ in own))
-            until.append(pd.NaT if open_right else max(last for _, _, last in own))
+        since, until = _hull(spans, len(symbols))
         return cls(
             symbols=symbols,
-            since=pd.DatetimeIndex(since, dtype="datetime64[us]"),
-            until=pd.DatetimeIndex(until, dtype="datetime64[us]"),
+            since=since,
+            until=until,
             min_present=config.min_present,
             spans=spans,
         )
 
     def active(self, dates: pd.DatetimeIndex) -> Bool[np.ndarray, "time asset"]:
         """True where a symbol belongs to the universe on a date."""
-        member = np.zeros((len(dates), len(self.symbols)), dtype=bool)
-        whole = zip(range(len(self.symbols)), self.since, self.until, strict=True)
+        days = dates.to_numpy(dtype="datetime64[D]")
+        member = np.zeros((len(days), len(self.symbols)), dtype=bool)
+        first_days, last_days = (
+            x.to_numpy(dtype="datetime64[D]") for x in (self.since, self.until)
+        )
+        whole = zip(range(len(self.symbols)), first_days, last_days, strict=True)
         for column, first, last in self.spans or whole:
-            inside = np.ones(len(dates), dtype=bool)
-            if not pd.isna(first):
-                inside &= np.asarray(dates >= first)
-            if not pd.isna(last):
-                inside &= np.asarray(dates <= last)
-            member[:, column] |= inside
+            after = np.isnat(first) | (days >= first)
+            before = np.isnat(last) | (days <= last)
+            member[:, column] |= after & before
         return member
 
     def size(self, dates: pd.DatetimeIndex) -> Float[np.ndarray, " time"]:
         """Number of members on each date: the denominator of a cross-section's coverage."""
         return self.active(dates).sum(axis=1).astype(np.float64)
+
+
+def _stamp(day: date | None) -> np.datetime64:
+    return np.datetime64("NaT", "D") if day is None else np.datetime64(day, "D")
+
+
+def _hull(
+    spans: Sequence[tuple[int, np.datetime64, np.datetime64]], n_symbols: int
+) -> tuple[pd.DatetimeIndex, pd.DatetimeIndex]:
+    """First and last day over all spans of each symbol; numpy's min and max keep ``NaT``."""
+    since, until = [], []
+    for i in range(n_symbols):
+        own = [span for span in spans if span[0] == i]
+        since.append(np.min(np.array([first for _, first, _ in own])))
+        until.append(np.max(np.array([last for _, _, last in own])))
+    return (
+        pd.DatetimeIndex(np.array(since, dtype="datetime64[us]")),
+        pd.DatetimeIndex(np.array(until, dtype="datetime64[us]")),
+    )

@@ -44,7 +44,7 @@ class Comparison:
 
 def compare(
     candidate: Float[np.ndarray, " time"],
-    reference: Float[np.ndarray, " time"],
+    reference: Float[np.ndarray, " _"],
     *,
     confidence: float = 0.95,
     n_resamples: int = 2000,

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-_PERMUTATIONS = 4_999
+_PERMUTATIONS, _AT_ONCE = 5_000, 500
 
 
 def shadow_threshold(shadows: Float[np.ndarray, " shadow"], quantile: float) -> float:
@@ -36,7 +36,7 @@ def chance_p_value(
     """Probability that features outrank shadows this clearly if labels were drawn at random.
 
     Savage (exponential) scores weigh the top ranks, where a few true features would stand;
-    the label permutation distribution is drawn 4,999 times. With n features and m shadows
+    the label permutation distribution is drawn 5,000 times. With n features and m shadows
     and t true features the p value can't fall much below (n / (n + m)) ** t: more shadows
     are the only remedy. NaN without features or shadows.
 
@@ -57,7 +57,13 @@ def chance_p_value(
     scores = (running[high] - running[low]) / (high - low)  # tied values share their mean
     observed = scores[n:].sum()
     rng = np.random.default_rng(seed)
-    drawn = np.array([scores[rng.permutation(total)[:m]].sum() for _ in range(_PERMUTATIONS)])
+    drawn = np.concatenate(
+        [
+            # m ranks at random: where the m smallest of n + m uniform numbers stand
+            scores[np.argpartition(rng.random((_AT_ONCE, total)), m - 1, axis=1)[:, :m]].sum(axis=1)
+            for _ in range(_PERMUTATIONS // _AT_ONCE)
+        ]
+    )
     return float((1 + np.sum(drawn <= observed + 1e-9)) / (1 + _PERMUTATIONS))
 
 

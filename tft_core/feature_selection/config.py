@@ -16,7 +16,7 @@ class FeatureSelectionConfig:
     correlation_clip: float = 5.0
     """Standard deviations at which values are clipped before r is taken, as the network
     sees them: a few wild rows do not make two features the same."""
-    correlation_max_rows: int = 200_000
+    correlation_max_rows: int = 60_000
     """Above this many training rows, r is taken on evenly spaced ones."""
     cluster_threshold: float = 0.7
     """Average |r| above which kept features share a cluster, whose weights are summed."""
@@ -31,12 +31,10 @@ class FeatureSelectionConfig:
 
     min_folds: int = 3
     """With fewer folds the report says so and passes the pre-filtered set on."""
-    n_shadows: int = 64
-    """Time-shifted copies of real columns that the exploration network sees as well. What
-    can be shown against chance is bounded by their number: 60 features and 20 shadows can
-    not tell six true features from luck."""
     shadow_quantile: float = 0.95
-    """Share of shadows that a feature must beat."""
+    """Share of shadows that a feature must beat. How many there are is set for the exploration
+    pass, and bounds what can be shown: with 20 shadows six true ones among 60 features can
+    not be told from luck."""
     chance_level: float = 0.05
     """Level of the test of all features against all shadows behind ``not_above_chance``."""
     agreement_threshold: float = 0.9
@@ -76,7 +74,6 @@ class FeatureSelectionConfig:
             ("final_max_features", 1),
             ("final_min_features", 0),
             ("min_folds", 2),
-            ("n_shadows", 0),
             ("mi_neighbors", 1),
             ("mi_max_rows", 100),
         ):

@@ -23,7 +23,8 @@ RECORD_COLUMNS = (
     "perm_dsharpe",
     "ig",
 )
-"""``weight`` sums to one over a run's inputs; ``lift`` is weight times their number;
+"""``weight`` is the input's selection weight on any scale common to the run (0 and more; NaN
+for every input of a run whose network gave all of them 0); ``lift`` is relative to an even share;
 ``perm_*`` are what permuting the input changes on validation rows (mean absolute position;
 Sharpe lost); ``ig`` is integrated gradients. All but ``weight`` may be NaN: not measured."""
 
@@ -63,6 +64,9 @@ def checked_records(records: pd.DataFrame) -> pd.DataFrame:
             f"exploration records must hold each fold, seed and feature once, found "
             f"{fold}, {seed}, {feature!r} twice; drop the older run"
         )
+    # 0/0 shares of a network that closed every gate: nothing was used, which is a result
+    closed = frame.groupby(["fold", "seed"])["weight"].transform("count") == 0
+    frame.loc[closed, "weight"] = 0.0
     weight = frame["weight"].to_numpy()
     if not np.all(np.isfinite(weight) & (weight >= 0.0)):
         row = frame.loc[~(np.isfinite(weight) & (weight >= 0.0))].iloc[0]

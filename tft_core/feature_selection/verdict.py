@@ -34,8 +34,8 @@ def coded_reasons(
             Reason(
                 TOO_FEW_FOLDS,
                 f"{n_folds} of at least {config.min_folds} folds explored",
-                n_folds,
-                config.min_folds,
+                float(n_folds),
+                float(config.min_folds),
             )
         )
     if not n_shadows:
@@ -51,19 +51,22 @@ def coded_reasons(
                 config.chance_level,
             )
         )
-    if n_folds >= 2 and not (folds["nogueira_low"] > 0.0 or folds["jaccard"] == 1.0):
+    agrees = folds["nogueira_low"] > 0.0 or folds["jaccard"] == 1.0
+    if n_folds >= 2 and n_shadows and not agrees:
+        overlap = (
+            "nothing is above the shadows in any fold"
+            if np.isnan(folds["nogueira"])
+            else f"the folds' choices overlap like random ones (Nogueira {folds['nogueira']:.2f}, "
+            f"interval from {folds['nogueira_low']:.2f})"
+        )
         found.append(
-            Reason(
-                "folds_agree_no_better_than_chance",
-                f"the folds' choices overlap like random ones (Nogueira "
-                f"{folds['nogueira']:.2f}, interval from {folds['nogueira_low']:.2f})",
-                folds["nogueira_low"],
-                0.0,
-            )
+            Reason("folds_agree_no_better_than_chance", overlap, folds["nogueira_low"], 0.0)
         )
     if not n_passing:
         found.append(
-            Reason("no_feature_passes", "no feature meets all three conditions of the rule", 0, 1)
+            Reason(
+                "no_feature_passes", "no feature meets all three conditions of the rule", 0.0, 1.0
+            )
         )
     if np.isnan(agreement):
         found.append(
@@ -99,7 +102,7 @@ def recommended_set(
         note = Reason(
             "prefiltered_set_passed_on",
             f"nothing was selected; all {len(names)} pre-filtered features go on",
-            len(names),
+            float(len(names)),
         )
         return names, (), [note]
     passing = [str(name) for name in table.index[table["passes"]]]
@@ -110,8 +113,8 @@ def recommended_set(
             Reason(
                 "cut_to_maximum",
                 f"{len(passing)} features pass; the best {most} are kept",
-                len(passing),
-                most,
+                float(len(passing)),
+                float(most),
             )
         )
     kept = passing[:most]
@@ -123,8 +126,8 @@ def recommended_set(
                 "below_minimum",
                 f"{len(kept)} features pass, fewer than {least}; the rank is not to be trusted "
                 "beyond them, so none is filled in",
-                len(kept),
-                least,
+                float(len(kept)),
+                float(least),
             )
         )
         return tuple(kept), (), notes
@@ -135,8 +138,8 @@ def recommended_set(
             "filled_by_rank",
             f"{len(kept)} features pass; {len(filled)} more are filled in by rank to reach "
             f"{least}, without evidence of their own",
-            len(kept),
-            least,
+            float(len(kept)),
+            float(least),
         )
     )
     return (*kept, *filled), filled, notes
@@ -206,9 +209,10 @@ def what_to_believe(
         if filled
         else ""
     )
+    p_value = statistics["chance_p_value"]
+    chance = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
     return (
         f"Believe the top {believed} of {total}: over {runs} they beat the shadow features in most "
-        f"folds and the model moves when they are permuted (p = "
-        f"{statistics['chance_p_value']:.3f} against chance, Spearman with permutation "
-        f"{statistics['weight_permutation_spearman']:.2f}).{tail}"
+        f"folds and the model moves when they are permuted ({chance} against chance, Spearman "
+        f"with permutation {statistics['weight_permutation_spearman']:.2f}).{tail}"
     )

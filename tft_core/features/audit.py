@@ -4,7 +4,8 @@ Pure functions over a builder and a market panel; the Dagster checks and ``tft a
 their tables. A user's group is audited like a built-in one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,9 @@ from tft_core.data.panel import FIELDS, MarketPanel
 from tft_core.data.universe import Universe
 from tft_core.errors import FeatureError
 from tft_core.features.builder import MegaFeatureBuilder
+from tft_core.features.exogenous import known_days
+from tft_core.features.panel import stamp_at
+from tft_core.features.registry import FeatureRegistry
 
 PARITY_TOLERANCE = 1e-6
 """Largest difference allowed between short and full history, in deviations of the feature."""
@@ -26,6 +30,7 @@ def causality_audit(
     *,
     universe: Universe | None = None,
     series: pd.DataFrame | None = None,
+    tables: Mapping[str, pd.DataFrame] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Rebuild with the future removed and with it poisoned; the past must not move by a bit.
@@ -36,6 +41,7 @@ def causality_audit(
         cuts: Row numbers; rows at or after a cut are its future.
         universe: As in ``build_panel``.
         series: Exogenous observations, cut and poisoned by ``available_at``.
+        tables: User tables by group name, cut and poisoned by ``date``.
         seed: Of the poison.
 
     Returns:
@@ -50,7 +56,7 @@ def causality_audit(
             f"causality cuts must be rows in [1, {len(market.dates) - 1}], found {list(cuts)}"
         )
     universe = universe or Universe.resolve(builder.universe, market.symbols)
-    full = builder.build_panel(market, universe=universe, series=series).values
+    full = builder.build_panel(market, universe=universe, series=series, tables=tables).values
     moved = np.zeros((2, len(builder.feature_names)), dtype=np.int64)
     first_move = np.full(len(builder.feature_names), len(market.dates), dtype=np.int64)
     compared = np.zeros(len(builder.feature_names), dtype=np.int64)
@@ -58,13 +64,17 @@ def causality_audit(
     for cut in cuts:
         known = np.isfinite(full[:cut])
         compared += known.sum(axis=(0, 1))
-        day = market.dates[cut]
+        day = stamp_at(market.dates, cut)
         futures = (
-            (_rows(market, 0, cut), _past_series(series, day)),
-            (_poisoned(market, cut, rng), _poisoned_series(series, day, rng)),
+            (_rows(market, 0, cut), _past_series(series, day), _past_tables(tables, day)),
+            (
+                _poisoned(market, cut, rng),
+                _poisoned_series(series, day, rng),
+                _poisoned_tables(tables, day, rng),
+            ),
         )
-        for kind, (changed, changed_series) in enumerate(futures):
-            other = builder.build_panel(changed, universe=universe, series=changed_series)
+        for kind, (bars, observations, rows) in enumerate(futures):
+            other = builder.build_panel(bars, universe=universe, series=observations, tables=rows)
             past = other.values[:cut]
             same = (past == full[:cut]) | (np.isnan(past) & ~known)
             moved[kind] += (~same).sum(axis=(0, 1))
@@ -92,6 +102,7 @@ def finite_history_audit(
     *,
     universe: Universe | None = None,
     series: pd.DataFrame | None = None,
+    tables: Mapping[str, pd.DataFrame] | None = None,
 ) -> pd.DataFrame:
     """Build single rows from only as much history as declared, against the full build.
 
@@ -113,7 +124,7 @@ def finite_history_audit(
             f"audited rows must lie in [0, {len(market.dates) - 1}], found {list(rows)}"
         )
     universe = universe or Universe.resolve(builder.universe, market.symbols)
-    full = builder.build_panel(market, universe=universe, series=series)
+    full = builder.build_panel(market, universe=universe, series=series, tables=tables)
     scale = _deviations(full.values)
     features = builder.registry.features
     lookback = np.array([f.lookback for f in features])
@@ -125,13 +136,19 @@ def finite_history_audit(
     one_sided, compared = (np.zeros(len(features), dtype=np.int64) for _ in range(2))
     trials = [(builder.required_lookback(), np.ones(len(features), dtype=bool))]
     trials += [(int(n), is_own & (lookback == n)) for n in np.unique(lookback[is_own])]
-    for row in rows:
-        for sessions, chosen in trials:
+    for sessions, chosen in trials:
+        names = [f.name for f, is_chosen in zip(features, chosen, strict=True) if is_chosen]
+        part = _restricted(builder, {features[i].group for i in np.flatnonzero(chosen)})
+        for row in rows:
             short = _newest_sessions(market, row, sessions)
-            built = builder.build_panel(
-                short, universe=universe, series=series, first_row=len(short.dates) - 1
+            built = part.build_panel(
+                short,
+                universe=universe,
+                series=series,
+                tables=tables,
+                first_row=len(short.dates) - 1,
             )
-            left, right = full.values[row][:, chosen], built.values[0][:, chosen]
+            left, right = full.values[row][:, chosen], built.select(names).values[0]
             one_sided[chosen] += (np.isnan(left) != np.isnan(right)).sum(axis=0)
             compared[chosen] += np.isfinite(left).sum(axis=0)
             gap = np.abs(left - right) / scale[chosen]
@@ -148,6 +165,15 @@ def finite_history_audit(
             "is_finite_memory": (worst <= PARITY_TOLERANCE) & (one_sided == 0),
         }
     )
+
+
+def _restricted(builder: MegaFeatureBuilder, groups: set[str]) -> MegaFeatureBuilder:
+    """The same builder with some of its groups only."""
+    part = copy(builder)
+    part.registry = FeatureRegistry(
+        tuple(group for group in builder.registry.groups if group.name in groups)
+    )
+    return part
 
 
 def _rows(market: MarketPanel, start: int, stop: int) -> MarketPanel:
@@ -169,7 +195,7 @@ def _poisoned(market: MarketPanel, cut: int, rng: np.random.Generator) -> Market
 
 
 def _past_series(series: pd.DataFrame | None, day: pd.Timestamp) -> pd.DataFrame | None:
-    return None if series is None else series[~_is_future(series, day)]
+    return None if series is None else series.loc[~_is_future(series, day)]
 
 
 def _poisoned_series(
@@ -184,8 +210,31 @@ def _poisoned_series(
 
 
 def _is_future(series: pd.DataFrame, day: pd.Timestamp) -> np.ndarray:
-    available = pd.to_datetime(series["available_at"], utc=True).dt.tz_localize(None)
-    return (available.dt.normalize() >= day).to_numpy()
+    return known_days(series["available_at"]) >= day.to_datetime64()
+
+
+def _past_tables(
+    tables: Mapping[str, pd.DataFrame] | None, day: pd.Timestamp
+) -> dict[str, pd.DataFrame]:
+    return {
+        name: table.loc[(pd.to_datetime(table["date"]) < day).to_numpy()]
+        for name, table in (tables or {}).items()
+    }
+
+
+def _poisoned_tables(
+    tables: Mapping[str, pd.DataFrame] | None, day: pd.Timestamp, rng: np.random.Generator
+) -> dict[str, pd.DataFrame]:
+    poisoned = {}
+    for name, table in (tables or {}).items():
+        is_future = (pd.to_datetime(table["date"]) >= day).to_numpy()
+        numbers = table.select_dtypes("number")
+        wild = {
+            column: np.where(is_future, rng.normal(0.0, 1e6, len(table)), numbers[column])
+            for column in numbers.columns
+        }
+        poisoned[name] = table.assign(**wild)
+    return poisoned
 
 
 def _newest_sessions(market: MarketPanel, row: int, sessions: int) -> MarketPanel:
@@ -195,9 +244,7 @@ def _newest_sessions(market: MarketPanel, row: int, sessions: int) -> MarketPane
     kept = has_session & (age <= sessions)
     start = int(kept.any(axis=1).argmax())
     short = _rows(market, start, row + 1)
-    arrays = {
-        name: np.where(kept[start:], getattr(short, name), np.nan) for name in FIELDS
-    }
+    arrays = {name: np.where(kept[start:], getattr(short, name), np.nan) for name in FIELDS}
     return replace(short, **arrays)
 
 

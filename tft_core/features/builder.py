@@ -8,7 +8,7 @@ feature is stands in ``groups/``.
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from tft_core.data.universe import Universe, UniverseConfig
 from tft_core.errors import FeatureError, UnknownSymbolError
 from tft_core.features.exogenous import ExogenousSeries
 from tft_core.features.market import MarketGrid
-from tft_core.features.panel import FeaturePanel
+from tft_core.features.panel import FeaturePanel, stamp_at
 from tft_core.features.registry import FeatureConfig, FeatureGroup, FeatureRegistry, check_result
 from tft_core.features.sessions import OwnSessions, SessionIndex
 from tft_core.schema import content_hash
@@ -107,14 +107,14 @@ class MegaFeatureBuilder:
         loaded = wanted
         if self._has_market_groups:
             loaded = (*wanted, *(s for s in universe.symbols if s not in set(wanted)))
-        dates = store.session_dates(wanted, start, end)
+        dates = store.session_dates(wanted, start, end, as_of)
         if len(dates) == 0:
             raise FeatureError(
                 f"features must be asked for a span with sessions, found none between "
                 f"{start or 'the first bar'} and {end or 'the last bar'}"
             )
         panels = []
-        for block in store.vintage_blocks(dates[0].date(), dates[-1].date()):
+        for block in store.vintage_blocks(_day(dates, 0), _day(dates, -1), loaded):
             panel = self._build_block(store, wanted, loaded, universe, block, as_of)
             if len(panel.dates):
                 panels.append(panel)
@@ -136,22 +136,20 @@ class MegaFeatureBuilder:
         first, last, known_at = block
         known_at = _earlier(known_at, as_of)
         lookback = self.required_lookback()
-        history = min(first, store.history_start(loaded, first, lookback))
+        history = min(first, store.history_start(loaded, first, lookback, known_at))
         market = store.panel(loaded, history, last, known_at)
-        deeper = _deeper_history(store, market, first, history, lookback)
+        deeper = _deeper_history(store, market, first, history, lookback, known_at)
         if deeper < history:
             market = store.panel(loaded, deeper, last, known_at)
         first_row = int(np.searchsorted(market.dates.to_numpy(), np.datetime64(first)))
         series = None
         if self.config.series:
-            oldest = (market.dates[0] if len(market.dates) else pd.Timestamp(first)).date()
+            oldest = _day(market.dates, 0) if len(market.dates) else first
             # a series' windows count weekdays, so its history must reach as far as the bars'
             needed = min(oldest, first - timedelta(days=int(1.45 * lookback)))
-            series = store.series(
-                list(self.config.series), needed - _SERIES_WARMUP, last, known_at
-            )
+            series = store.series(list(self.config.series), needed - _SERIES_WARMUP, last, known_at)
         tables = {
-            group.name: group.load(store, market.dates[0].date(), last, known_at)
+            group.name: group.load(store, _day(market.dates, 0), last, known_at)
             for group in self.registry.groups
             if group.load is not None and len(market.dates)
         }
@@ -201,15 +199,11 @@ class MegaFeatureBuilder:
         if absent:
             raise FeatureError(f"symbols must be in the market panel, found {absent[0]!r}")
         if not 0 <= first_row <= len(market.dates):
-            raise FeatureError(
-                f"first_row must lie in [0, {len(market.dates)}], found {first_row}"
-            )
+            raise FeatureError(f"first_row must lie in [0, {len(market.dates)}], found {first_row}")
         market, first_row = self._trim(market, universe, first_row)
         assets = [position[symbol] for symbol in wanted]
         has_session = market.has_session[first_row:, assets]
-        values = np.full(
-            (*has_session.shape, len(self.feature_names)), np.nan, dtype=np.float32
-        )
+        values = np.full((*has_session.shape, len(self.feature_names)), np.nan, dtype=np.float32)
         known = ExogenousSeries.from_frame(series, self.config.series)
         tasks = self._own_tasks(market, first_row, assets, known, tables, values)
         if self._has_market_groups:
@@ -281,11 +275,12 @@ class MegaFeatureBuilder:
         bars = OwnSessions.from_market(market, index, [a for _, a in chunk], series, tables)
         first = index.first_out
         for columns, group in self._placed("own_sessions"):
-            result = _compute(group, bars, [bars.shape])
-            stacked = np.stack(
-                [result[f.name][:, first:] for f in group.features], axis=-1
-            )  # asset, session, feature
             lookback = np.array([f.lookback for f in group.features])
+            part = bars.newest(int(lookback.max()))
+            result = _compute(group, part, [part.shape])
+            stacked = np.stack(
+                [result[f.name][:, part.first_out :] for f in group.features], axis=-1
+            )  # asset, session, feature
             for i, (place, asset) in enumerate(chunk):
                 rows = index.rows[asset]
                 n_before = first - index.start[asset]
@@ -350,23 +345,29 @@ def _run(tasks: Sequence[Callable[[], None]]) -> None:
             done.result()
 
 
-def _earlier(
-    left: date | datetime | None, right: date | datetime | None
-) -> date | datetime | None:
+def _earlier(left: date | datetime | None, right: date | datetime | None) -> date | datetime | None:
     if left is None or right is None:
         return right if left is None else left
     return left if _instant(left) <= _instant(right) else right
 
 
-def _instant(moment: date | datetime) -> pd.Timestamp:
+def _instant(moment: date | datetime) -> datetime:
     if not isinstance(moment, datetime):
         moment = datetime.combine(moment, time.max)
-    stamp = pd.Timestamp(moment)
-    return stamp.tz_convert("UTC").tz_localize(None) if stamp.tzinfo is not None else stamp
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def _day(dates: pd.DatetimeIndex, row: int) -> date:
+    return stamp_at(dates, row).date()
 
 
 def _deeper_history(
-    store: MarketDataStore, market: MarketPanel, first: date, history: date, lookback: int
+    store: MarketDataStore,
+    market: MarketPanel,
+    first: date,
+    history: date,
+    lookback: int,
+    as_of: date | datetime | None,
 ) -> date:
     """An earlier start, where an asset that resumes after a pause needs one."""
     is_out = np.asarray(market.dates >= pd.Timestamp(first))
@@ -374,6 +375,6 @@ def _deeper_history(
     short = has_session[is_out].any(axis=0) & (has_session[~is_out].sum(axis=0) < lookback - 1)
     start = history
     for asset in np.flatnonzero(short):
-        resumed = market.dates[is_out & has_session[:, asset]][0].date()
-        start = min(start, store.history_start([market.symbols[asset]], resumed, lookback))
+        resumed = _day(market.dates, int((is_out & has_session[:, asset]).argmax()))
+        start = min(start, store.history_start([market.symbols[asset]], resumed, lookback, as_of))
     return start

@@ -7,6 +7,7 @@ calendars.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,7 +48,7 @@ class ExogenousSeries:
         if missing:
             raise FeatureError(f"series must have a column {missing[0]!r}, found none")
         observed = pd.to_datetime(series["date"]).to_numpy().astype("datetime64[D]")
-        available = _naive_day(series["available_at"])
+        available = known_days(series["available_at"])
         known_day = np.maximum(observed, available)
         first = _weekday_number(known_day.min())
         last = _weekday_number(known_day.max() + np.timedelta64(MAX_STALE_DAYS, "D"))
@@ -77,8 +78,9 @@ class ExogenousSeries:
         return np.where(inside, values[np.where(inside, column, 0)], np.nan)
 
 
-def _naive_day(stamps: pd.Series) -> np.ndarray:
-    parsed = pd.to_datetime(stamps, utc=True).dt.tz_localize(None)
+def known_days(stamps: Any) -> np.ndarray:
+    """UTC day of each time stamp, as ``datetime64[D]``; stamps without a zone count as UTC."""
+    parsed = pd.DatetimeIndex(pd.to_datetime(stamps, utc=True)).tz_localize(None)
     return parsed.to_numpy().astype("datetime64[D]")
 
 
@@ -88,7 +90,7 @@ def _weekday_number(day: np.datetime64) -> int:
 
 
 def _weekday_date(number: np.ndarray) -> np.ndarray:
-    return np.busday_offset("1970-01-01", number)
+    return np.busday_offset(np.datetime64("1970-01-01", "D"), number)
 
 
 def _known_path(

@@ -2,7 +2,8 @@
 
 Rows are assets, columns the asset's own sessions in time order; every function works along
 the last axis, looks only backwards and gives NaN where its window is not filled. Sums are
-built without subtraction, so a huge value leaves no residue once it has left the window. Definitions of single features stay in ``groups/``.
+built without subtraction, so a huge value leaves no residue once it has left the window.
+Definitions of single features stay in ``groups/``.
 """
 
 from collections.abc import Callable
@@ -273,9 +274,7 @@ def wilder(values: np.ndarray, period: int, max_lag: int = MAX_LAG) -> np.ndarra
     return ewm_mean(values, 1.0 / period, max_lag)
 
 
-def ewm_std_daily(
-    returns: Wide, span: int = 60, max_lag: int = MAX_LAG, min_obs: int = 21
-) -> Wide:
+def ewm_std_daily(returns: Wide, span: int = 60, max_lag: int = MAX_LAG, min_obs: int = 21) -> Wide:
     """Exponentially weighted standard deviation of daily returns, truncated and unbiased.
 
     Args:

@@ -6,6 +6,7 @@ Only shape, slicing and the exchange with long tables belong here, no feature ma
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,13 @@ from jaxtyping import Bool, Float
 from tft_core.errors import FeatureError
 
 KEY_COLUMNS = ("date", "symbol")
+
+
+def stamp_at(dates: pd.DatetimeIndex, row: int) -> pd.Timestamp:
+    """One date of an axis; an axis holds no missing dates."""
+    stamp = pd.Timestamp(dates.to_numpy()[row])
+    assert isinstance(stamp, pd.Timestamp)
+    return stamp
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +85,9 @@ class FeaturePanel:
         if symbols is None:
             symbols = sorted(frame["symbol"].unique())
         names = tuple(name for name in frame.columns if name not in KEY_COLUMNS)
-        columns = pd.Index(list(symbols), dtype=object).get_indexer(frame["symbol"].astype(object))
+        columns = pd.Index(list(symbols), dtype=object).get_indexer(
+            pd.Index(frame["symbol"], dtype=object)
+        )
         known = columns >= 0
         row_dates = pd.DatetimeIndex(frame["date"])[known]
         dates = pd.DatetimeIndex(np.unique(row_dates))
@@ -112,15 +122,14 @@ class FeaturePanel:
         end_exclusive: date | pd.Timestamp | None = None,
     ) -> "FeaturePanel":
         """Rows with start ≤ date < end_exclusive; an open side takes everything."""
-        inside = np.ones(len(self.dates), dtype=bool)
-        if start is not None:
-            inside &= np.asarray(self.dates >= pd.Timestamp(start))
+        days = self.dates.to_numpy()
+        first = 0 if start is None else int(np.searchsorted(days, np.datetime64(start)))
+        last = len(days)
         if end_exclusive is not None:
-            inside &= np.asarray(self.dates < pd.Timestamp(end_exclusive))
-        return self._rows(inside)
+            last = int(np.searchsorted(days, np.datetime64(end_exclusive)))
+        return self._rows(np.arange(first, max(first, last)))
 
-    def _rows(self, inside: Bool[np.ndarray, " time"]) -> "FeaturePanel":
-        keep = np.flatnonzero(inside)
+    def _rows(self, keep: np.ndarray) -> "FeaturePanel":
         first, last = (int(keep[0]), int(keep[-1]) + 1) if len(keep) else (0, 0)
         rows = slice(first, last) if last - first == len(keep) else keep  # a view where it can
         return FeaturePanel(
@@ -133,7 +142,7 @@ class FeaturePanel:
 
     def traded_rows(self) -> "FeaturePanel":
         """Only dates on which at least one asset has a session."""
-        return self._rows(self.has_session.any(axis=1))
+        return self._rows(np.flatnonzero(self.has_session.any(axis=1)))
 
     @classmethod
     def concat(cls, panels: Sequence["FeaturePanel"]) -> "FeaturePanel":
@@ -147,13 +156,16 @@ class FeaturePanel:
         if not panels:
             raise FeatureError("concat must be given at least one feature panel, found none")
         names = panels[0].feature_names
-        for before, after in zip(panels[:-1], panels[1:], strict=True):
+        for before, after in pairwise(panels):
             if after.feature_names != names:
                 raise FeatureError("feature panels must have the same features to be joined")
-            if len(before.dates) and len(after.dates) and before.dates[-1] >= after.dates[0]:
+            if len(before.dates) == 0 or len(after.dates) == 0:
+                continue
+            last, first = stamp_at(before.dates, -1), stamp_at(after.dates, 0)
+            if last >= first:
                 raise FeatureError(
                     "feature panels must follow each other in time, found "
-                    f"{after.dates[0].date()} after {before.dates[-1].date()}"
+                    f"{first.date()} after {last.date()}"
                 )
         symbols = tuple(dict.fromkeys(s for panel in panels for s in panel.symbols))
         n_rows = sum(len(panel.dates) for panel in panels)

@@ -87,8 +87,8 @@ class FeatureGroup:
     version: int = 1
     """Raised when a definition changes without changing its declaration."""
     load: Callable[..., pd.DataFrame] | None = None
-    """``load(store, start, end, as_of)`` reads a user table (columns ``date, symbol, …``); the
-    group's ``compute`` finds it under ``tables[name]``."""
+    """``load(store, start, end, as_of)`` reads a user table (columns ``date, symbol, …``, maybe
+    ``available_at``); ``compute`` reads it with ``bars.table_column(name, column)``."""
 
     def __post_init__(self) -> None:
         if not self.features:

@@ -5,9 +5,11 @@ left whatever the other assets' calendars hold. No feature is defined here, only
 that several groups share.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, wraps
+from typing import Any, Optional
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,7 @@ from jaxtyping import Float, Int
 
 from tft_core.data.panel import FIELDS, MarketPanel
 from tft_core.features import kernels as k
-from tft_core.features.exogenous import ExogenousSeries
+from tft_core.features.exogenous import ExogenousSeries, known_days
 
 SIGMA_LOOKBACK = k.MAX_LAG + 1
 """Sessions behind σ_t: 252 returns."""
@@ -29,7 +31,7 @@ class SessionIndex:
     columns never depend on what comes later.
     """
 
-    rows: tuple[Int[np.ndarray, " session"], ...]
+    rows: tuple[Int[np.ndarray, "_"], ...]
     """Row numbers of each asset's sessions."""
     start: tuple[int, ...]
     """Column of each asset's oldest session."""
@@ -62,6 +64,18 @@ class SessionIndex:
         return out
 
 
+def _shared(compute: Callable[["OwnSessions"], np.ndarray]) -> "cached_property[np.ndarray]":
+    """A quantity computed once for all groups; a part of the columns takes it from the whole."""
+
+    @wraps(compute)
+    def value(bars: "OwnSessions") -> np.ndarray:
+        if bars.whole is None:
+            return compute(bars)
+        return getattr(bars.whole, compute.__name__)[:, bars.offset :]
+
+    return cached_property(value)
+
+
 @dataclass(eq=False)
 class OwnSessions:
     """Packed bars of some assets: rows are assets, columns their own sessions in order.
@@ -83,6 +97,22 @@ class OwnSessions:
     exogenous: ExogenousSeries = field(default_factory=ExogenousSeries)
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """User tables by group name (``FeatureGroup.load``)."""
+    whole: Optional["OwnSessions"] = None
+    """The bars that these are the newest columns of."""
+    offset: int = 0
+
+    def newest(self, lookback: int) -> "OwnSessions":
+        """Only the columns that features of this lookback need for the columns asked for."""
+        offset = max(self.first_out - lookback + 1, 0)
+        if offset == 0:
+            return self
+        part = copy(self)
+        for name in ("day", *FIELDS):
+            setattr(part, name, getattr(self, name)[:, offset:])
+        for name in vars(self).keys() & _SHARED_NAMES:
+            delattr(part, name)
+        part.first_out, part.whole, part.offset = self.first_out - offset, self, offset
+        return part
 
     @classmethod
     def from_market(
@@ -94,8 +124,9 @@ class OwnSessions:
         tables: Mapping[str, pd.DataFrame] | None = None,
     ) -> "OwnSessions":
         """Pack the bars of some assets of a market panel."""
-        arrays = {name: index.pack(getattr(market, name), assets) for name in FIELDS}
-        for name, values in arrays.items():
+        arrays: dict[str, Any] = {}
+        for name in FIELDS:
+            values = index.pack(getattr(market, name), assets)
             floor = values >= 0.0 if name in ("volume", "open_interest") else values > 0.0
             arrays[name] = np.where(np.isfinite(values) & floor, values, np.nan)
         number = market.dates.to_numpy().astype("datetime64[D]").astype(np.float64)
@@ -113,49 +144,78 @@ class OwnSessions:
     def shape(self) -> tuple[int, int]:
         return self.close.shape  # type: ignore[return-value]
 
-    @cached_property
+    def table_column(self, group: str, column: str) -> np.ndarray:
+        """A column of a user table on the assets' sessions, matched by date and symbol.
+
+        NaN where the table holds no row or was not given. If the table has a column
+        ``available_at``, a value counts only on sessions of that day or later.
+        """
+        out = np.full(self.shape, np.nan)
+        table = self.tables.get(group)
+        if table is None or len(table) == 0:
+            return out
+        number = pd.DatetimeIndex(table["date"]).to_numpy().astype("datetime64[D]")
+        known = np.ones(len(table), dtype=bool)
+        if "available_at" in table.columns:
+            known = known_days(table["available_at"]) <= number
+        for i, symbol in enumerate(self.symbols):
+            mine = known & (table["symbol"] == symbol).to_numpy()
+            order = np.argsort(number[mine], kind="stable")
+            days = number[mine][order].astype(np.float64)
+            values = table[column].to_numpy(dtype=np.float64)[mine][order]
+            if len(days):
+                place = np.minimum(np.searchsorted(days, self.day[i]), len(days) - 1)
+                out[i] = np.where(days[place] == self.day[i], values[place], np.nan)
+        return out
+
+    @_shared
     def log_close(self) -> np.ndarray:
         """log close relative to the asset's first close in the array (levels mean nothing)."""
         return self.relative_log(self.close)
 
     def relative_log(self, price: np.ndarray) -> np.ndarray:
         """log of a price relative to the asset's first close in the array."""
-        known = ~np.isnan(self.close)
-        first = self.close[np.arange(len(known)), known.argmax(axis=1)]
-        return k.log(k.ratio(price, first[:, None]))
+        return k.log(k.ratio(price, first_known(self.close)))
 
-    @cached_property
+    @_shared
     def ret(self) -> np.ndarray:
         """Simple return from the previous session's close."""
         return k.ratio(self.close, k.lag(self.close)) - 1.0
 
-    @cached_property
+    @_shared
     def log_ret(self) -> np.ndarray:
         """Log return from the previous session's close."""
         return k.log(k.ratio(self.close, k.lag(self.close)))
 
-    @cached_property
+    @_shared
     def sigma(self) -> np.ndarray:
         """σ_t: EW volatility of daily returns, see ``kernels.ewm_std_daily``."""
         return k.ewm_std_daily(self.ret)
 
-    @cached_property
+    @_shared
     def z_ret(self) -> np.ndarray:
         """Log return in units of the volatility known before it, clipped at ±10."""
         return np.clip(k.ratio(self.log_ret, k.lag(self.sigma)), -10.0, 10.0)
 
-    @cached_property
+    @_shared
     def log_volume(self) -> np.ndarray:
         """log volume relative to the window's first known one; NaN for a volume of 0."""
-        return _relative(k.log(self.volume))
+        level = k.log(self.volume)
+        return level - first_known(level)
 
-    @cached_property
+    @_shared
     def log_open_interest(self) -> np.ndarray:
         """log open interest relative to the first known one; NaN for 0."""
-        return _relative(k.log(self.open_interest))
+        level = k.log(self.open_interest)
+        return level - first_known(level)
 
 
-def _relative(values: np.ndarray) -> np.ndarray:
+def first_known(values: np.ndarray) -> np.ndarray:
+    """First number of each row, as a column; NaN where there is none."""
     known = ~np.isnan(values)
-    first = values[np.arange(len(known)), known.argmax(axis=1)]
-    return values - first[:, None]
+    return values[np.arange(len(known)), known.argmax(axis=1)][:, None]
+
+
+_SHARED_NAMES = frozenset(
+    name for name, value in vars(OwnSessions).items() if isinstance(value, cached_property)
+)

@@ -90,22 +90,23 @@ def run_trial(
         Interrupted: ``should_stop`` said so between two folds.
         TuningError: The objective returned dates that differ from the other trials'.
     """
-    is_default = trial.user_attrs["slot"] == DEFAULT_SLOT
+    stored = trial.user_attrs  # read once: each access asks the database
+    is_default = stored["slot"] == DEFAULT_SLOT
     params = space.suggest(trial)
     trial.set_user_attr("params", params)
     nets: list[list[np.ndarray]] = []
     for fold in range(config.n_folds_per_trial):
-        if fold_key(fold) not in trial.user_attrs:
+        record = stored.get(fold_key(fold))
+        if record is None:
             if should_stop() and not is_default:
                 raise Interrupted
-            trial.set_user_attr(
-                fold_key(fold), _evaluate_fold(trial, evaluate, params, fold, config.seeds)
-            )
-        nets.append([np.asarray(net) for net in trial.user_attrs[fold_key(fold)]["net"]])
+            record = _evaluate_fold(trial, evaluate, params, fold, config.seeds)
+            trial.set_user_attr(fold_key(fold), record)
+        nets.append([np.asarray(net) for net in record["net"]])
         _report(trial, fold, nets, config)
         is_last = fold == config.n_folds_per_trial - 1
         if not is_last and not is_default and trial.should_prune():
-            _prune(trial, _lag_reason(trial, fold, config))
+            _prune(trial, _lag_reason(trial, fold, config, nets))
     result = score(nets, config.se_penalty)
     trial.set_user_attr("sharpe", finite_or_none(result.sharpe))
     trial.set_user_attr("sharpe_se", finite_or_none(result.sharpe_se))
@@ -171,13 +172,12 @@ def _report(
     The median pruner compares the best value a trial ever reported. So running means of the
     warm-up folds, which are mostly noise, are not reported.
     """
-    sharpes = [fold_sharpe(parts) for parts in nets]
     if uses_wilcoxon(config):
-        value = sharpes[-1]
+        value = fold_sharpe(nets[-1])
     elif fold < config.prune_warmup_folds:
         return
     else:
-        value = float(np.mean(sharpes))
+        value = _running_mean(nets)
     if np.isfinite(value):
         trial.report(value, fold)
 
@@ -187,17 +187,22 @@ def uses_wilcoxon(config: TunerConfig) -> bool:
     return config.n_folds_per_trial >= 5
 
 
-def _lag_reason(trial: optuna.trial.Trial, fold: int, config: TunerConfig) -> str:
+def _lag_reason(
+    trial: optuna.trial.Trial, fold: int, config: TunerConfig, nets: list[list[np.ndarray]]
+) -> str:
     done = f"after {fold + 1} of {config.n_folds_per_trial} inner folds"
     if uses_wilcoxon(config):
         return f"worse than the best trial {done} (Wilcoxon signed rank, p < 0.1)"
     complete = trial.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     peers = [t.intermediate_values[fold] for t in complete if fold in t.intermediate_values]
-    mine = trial.study.trials[trial.number].intermediate_values[fold]
     return (
-        f"mean Sharpe {mine:.2f} {done} lies below the median {np.median(peers):.2f} "
-        f"of {len(peers)} complete trials"
+        f"mean Sharpe {_running_mean(nets):.2f} {done} lies below the median "
+        f"{np.median(peers):.2f} of {len(peers)} complete trials"
     )
+
+
+def _running_mean(nets: list[list[np.ndarray]]) -> float:
+    return float(np.mean([fold_sharpe(parts) for parts in nets]))
 
 
 def _prune(trial: optuna.trial.Trial, reason: str) -> NoReturn:

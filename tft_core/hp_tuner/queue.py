@@ -16,7 +16,12 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from tft_core.hp_tuner.objective import DEFAULT_SLOT, fold_key
-from tft_core.hp_tuner.storage import is_known_dead, storage_lock, worker_identity
+from tft_core.hp_tuner.storage import (
+    is_known_dead,
+    sqlite_file,
+    storage_lock,
+    worker_identity,
+)
 
 MAX_DEATHS_PER_FOLD = 3
 """A trial whose worker dies this often in one inner fold is given up (out of memory, say)."""
@@ -39,6 +44,7 @@ class TrialQueue:
         self._study, self._storage, self._url = study, storage, url
         self._n_trials, self._default_fixed = n_trials, default_fixed
         self._grace = timedelta(seconds=grace_seconds)
+        self._is_server = sqlite_file(url) is None
         self._study_id = storage.get_study_id_from_name(study.study_name)
 
     def claim(self) -> optuna.trial.Trial | None:
@@ -52,15 +58,16 @@ class TrialQueue:
                     warnings.simplefilter("ignore", UserWarning)
                     trial = self._study.ask()
                 if "slot" in trial.user_attrs:
-                    trial.set_user_attr("worker", worker_identity())
+                    if self._is_server:  # without the lock someone else may have signed it too
+                        trial.set_user_attr("worker", worker_identity())
                     return trial
                 # on a server another host took the waiting one: this new trial is nobody's
                 self._study.tell(trial, state=TrialState.FAIL)
 
-    def owners(self) -> dict[int, FrozenTrial]:
+    def owners(self, trials: list[FrozenTrial] | None = None) -> dict[int, FrozenTrial]:
         """Slot → the trial that counts for it: its oldest that has not failed."""
         owners: dict[int, FrozenTrial] = {}
-        for trial in self._study.get_trials(deepcopy=False):
+        for trial in trials or self._study.get_trials(deepcopy=False):
             slot = trial.user_attrs.get("slot")
             if slot is not None and trial.state != TrialState.FAIL:
                 owners.setdefault(slot, trial)
@@ -102,18 +109,25 @@ class TrialQueue:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
     def _ensure_waiting(self) -> bool:
-        owners = self.owners()
+        trials = self._study.get_trials(deepcopy=False)
+        owners = self.owners(trials)
         owned = {trial.number for trial in owners.values()}
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            if trial.number not in owned:  # a double, or over a budget that was lowered
+        for trial in trials:
+            if (
+                trial.state == TrialState.WAITING and trial.number not in owned
+            ):  # a double, or over a budget that was lowered
                 self._fail(trial)
-        if any(trial.state == TrialState.WAITING for trial in owners.values()):
+        waiting = [t.number for t in owners.values() if t.state == TrialState.WAITING]
+        if waiting:  # signed before it is taken: a kill in between must not leave it nameless
+            self._storage.set_trial_user_attr(
+                self.trial_id(min(waiting)), "worker", worker_identity()
+            )
             return True
         free = next((slot for slot in range(self._n_trials) if slot not in owners), None)
         if free is None:
             return False
         fixed = self._default_fixed if free == DEFAULT_SLOT else {}
-        self._study.enqueue_trial(fixed, user_attrs={"slot": free})
+        self._study.enqueue_trial(fixed, user_attrs={"slot": free, "worker": worker_identity()})
         return True
 
     def _fail(self, trial: FrozenTrial) -> bool:
@@ -126,7 +140,7 @@ class TrialQueue:
 
     def _is_abandoned(self, trial: FrozenTrial) -> bool:
         worker = trial.user_attrs.get("worker")
-        if worker is None:  # killed between taking the trial and signing it
+        if worker is None:  # a server, and its worker was killed before it could sign
             start = trial.datetime_start
             return start is not None and datetime.now() - start > self._grace
         return is_known_dead(worker)

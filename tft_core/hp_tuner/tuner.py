@@ -4,17 +4,16 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import optuna
 from optuna.trial import TrialState
 
 from tft_core.errors import TuningError
 from tft_core.hp_tuner.config import TunerConfig
 from tft_core.hp_tuner.objective import Evaluate
-from tft_core.hp_tuner.queue import TrialQueue, on_stale
+from tft_core.hp_tuner.queue import TrialQueue
 from tft_core.hp_tuner.result import TuningResult, collect
 from tft_core.hp_tuner.space import SearchSpace
-from tft_core.hp_tuner.storage import open_storage, sqlite_file, storage_lock
-from tft_core.hp_tuner.workers import Job, open_queue, supervise, work
+from tft_core.hp_tuner.storage import sqlite_file
+from tft_core.hp_tuner.workers import Job, open_study, supervise, work
 from tft_core.schema import content_hash
 
 Progress = Callable[[int, int, float, float], None]
@@ -62,15 +61,14 @@ class HPTuner:
             TuningError: No trial came to an end, or a worker failed.
         """
         job = self._job(time.monotonic() + self.config.time_limit)
-        self._create()
-        _, _, queue = open_queue(job)
-        teller = _Teller(queue, self.config.n_trials, progress)
+        opened = open_study(job, create=True)
+        teller = _Teller(opened.queue, self.config.n_trials, progress)
         if self.config.n_jobs == 1:
-            work(job, on_trial=lambda slot: teller.tell())
+            work(job, opened, on_trial=teller.tell)
         else:
-            supervise(job, on_poll=teller.tell)
+            supervise(job, opened.queue, on_poll=teller.tell)
         teller.tell()
-        return self.result()
+        return collect(opened.study, opened.queue.owners(), self.config, self.space)
 
     def result(self) -> TuningResult:
         """The study as it stands, without running a trial.
@@ -82,12 +80,12 @@ class HPTuner:
         if file is not None and not file.exists():
             raise TuningError(f"study {self.study_name} must exist, found no database at {file}")
         try:
-            study, _, queue = open_queue(self._job(0.0))
+            opened = open_study(self._job(0.0))
         except KeyError as error:
             raise TuningError(
                 f"study {self.study_name} must exist in {self.storage_url}, found none; run tune()"
             ) from error
-        return collect(study, queue.owners(), self.config, self.space)
+        return collect(opened.study, opened.queue.owners(), self.config, self.space)
 
     def _job(self, deadline: float) -> Job:
         return Job(
@@ -98,20 +96,6 @@ class HPTuner:
             study_name=self.study_name,
             deadline=deadline,
         )
-
-    def _create(self) -> None:
-        storage = open_storage(
-            self.storage_url,
-            heartbeat_seconds=self.config.heartbeat_seconds,
-            on_stale=on_stale,
-        )
-        with storage_lock(self.storage_url):
-            optuna.create_study(
-                storage=storage,
-                study_name=self.study_name,
-                direction="maximize",
-                load_if_exists=True,
-            )
 
     def _identity_hash(self) -> str:
         meaning = {

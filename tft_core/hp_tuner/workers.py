@@ -13,10 +13,11 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.context import SpawnProcess
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from tft_core.errors import ConfigError, TuningError
@@ -25,7 +26,7 @@ from tft_core.hp_tuner.objective import Evaluate, Interrupted, run_trial, uses_w
 from tft_core.hp_tuner.queue import TrialQueue, on_stale, wait_a_little
 from tft_core.hp_tuner.sampler import SlotSampler
 from tft_core.hp_tuner.space import SearchSpace
-from tft_core.hp_tuner.storage import Heartbeat, open_storage
+from tft_core.hp_tuner.storage import Heartbeat, open_storage, storage_lock
 
 MAX_IDLE_DEATHS = 10
 """Workers killed in a row without one inner fold getting done: then the machine is at fault."""
@@ -45,37 +46,58 @@ class Job:
     """On the monotonic clock, which all processes of one machine share."""
 
 
-def open_queue(job: Job) -> tuple[optuna.Study, optuna.storages.RDBStorage, TrialQueue]:
-    """Open a study that exists, and its slots."""
+class Opened(NamedTuple):
+    """A study as one process sees it."""
+
+    study: optuna.Study
+    storage: RDBStorage
+    queue: TrialQueue
+
+
+def open_study(job: Job, *, create: bool = False) -> Opened:
+    """Open a study and its slots; with ``create``, make it where it is missing.
+
+    Raises:
+        KeyError: It is missing and must not be made.
+    """
     beat = job.config.heartbeat_seconds
     storage = open_storage(job.url, heartbeat_seconds=beat, on_stale=on_stale)
-    study = optuna.load_study(
-        study_name=job.study_name,
-        storage=storage,
-        sampler=SlotSampler(job.config.seed),
-        pruner=_pruner(job.config),
-    )
+    machinery: dict[str, Any] = {
+        "study_name": job.study_name,
+        "storage": storage,
+        "sampler": SlotSampler(job.config.seed),
+        "pruner": _pruner(job.config),
+    }
+    if create:
+        with storage_lock(job.url):
+            study = optuna.create_study(direction="maximize", load_if_exists=True, **machinery)
+    else:
+        study = optuna.load_study(**machinery)
     queue = TrialQueue(
         study,
         storage,
         job.url,
         n_trials=job.config.n_trials,
         default_fixed=job.space.fixed(job.space.default_params()),
-        grace_seconds=2 * beat,
+        grace_seconds=2.0 * beat,
     )
-    return study, storage, queue
+    return Opened(study, storage, queue)
 
 
 def work(
-    job: Job, *, on_trial: Callable[[int], None] | None = None, parent: int | None = None
+    job: Job,
+    opened: Opened,
+    *,
+    on_trial: Callable[[], None] | None = None,
+    parent: int | None = None,
 ) -> None:
     """Run trials until the budget is spent.
 
     Args:
-        on_trial: Called with the slot of each trial that this worker finished.
+        on_trial: Called after each trial that this worker finished.
         parent: Process id of whoever started it; the worker stops when that is gone.
     """
-    study, storage, queue = open_queue(job)
+    study, storage, queue = opened
     evaluate = job.builder()
 
     def should_stop() -> bool:
@@ -92,11 +114,10 @@ def work(
             wait_a_little()
             queue.sweep()
             continue
-        slot = trial.user_attrs["slot"]
         with Heartbeat(storage, queue.trial_id(trial.number)):
             finished = _run(study, queue, trial, evaluate, job, should_stop)
         if finished and on_trial is not None:
-            on_trial(slot)
+            on_trial()
 
 
 def _run(
@@ -124,7 +145,7 @@ def _run(
     return True
 
 
-def supervise(job: Job, *, on_poll: Callable[[], None]) -> None:
+def supervise(job: Job, queue: TrialQueue, *, on_poll: Callable[[], None]) -> None:
     """Start ``n_jobs`` workers, replace those that are killed, and wait for the budget.
 
     Raises:
@@ -140,7 +161,6 @@ def supervise(job: Job, *, on_poll: Callable[[], None]) -> None:
         ) from error
     context = mp.get_context("spawn")
     failures: Any = context.SimpleQueue()
-    _, _, queue = open_queue(job)
 
     def start() -> SpawnProcess:
         process = context.Process(target=_worker_main, args=(job, os.getpid(), failures))
@@ -181,7 +201,7 @@ def supervise(job: Job, *, on_poll: Callable[[], None]) -> None:
 
 def _worker_main(job: Job, parent: int, failures: Any) -> None:
     try:
-        work(job, parent=parent)
+        work(job, open_study(job), parent=parent)
     except Exception:  # noqa: BLE001 - carried to the parent, which raises it
         failures.put(traceback.format_exc())
         raise SystemExit(1) from None

@@ -50,13 +50,16 @@ class IdentifiedSelection(VariableSelection):
 
         h_j = ELU(a_j x_j + c_j),  μ_j = E[h_j],  C_j = Cov[h_j]  (batch; running in evaluation)
         s_j = √(tr(W2_jᵀ C_j W2_j) + 1e-6),  f̂_j = W2_jᵀ(h_j − μ_j)/s_j
-        z   = (1/V) Σ_j relu(u_j)·m_j/(1−p)·f̂_j + b,  m_j ~ Bernoulli(1−p) per group
+        z   = (1/√V) Σ_j relu(u_j)·m_j/(1−p)·f̂_j + b,  m_j ~ Bernoulli(1−p) per group
 
     Running averages use momentum .05, and the plain average of the first 20 batches.
 
     Source:
-        ``reference/vsn.md`` of the project's notes; masks per variable and asset of a
-        minibatch instead of per sequence, so that a row shared by windows is encoded once.
+        ``reference/vsn.md`` of the project's notes, with two changes. Masks per variable and
+        asset of a minibatch instead of per sequence, so that a row shared by windows is encoded
+        once. And 1/√V for 1/V, so that the output starts near unit norm for any V: X-Trend's
+        blocks have biases and layer norms, and under 1/V the penalty drove every weight to
+        zero before the network had learned anything.
     """
 
     def __init__(self, n_variables: int, hidden: int, d_out: int, dropout: float) -> None:
@@ -90,8 +93,9 @@ class IdentifiedSelection(VariableSelection):
         else:
             mean = self.running_mean if alive is None else self.running_mean[alive]
             cov = self.running_cov if alive is None else self.running_cov[alive]
-        scale = (((cov @ mix) * mix).sum((1, 2)) + VARIANCE_FLOOR).sqrt()
-        folded = mix * (F.relu(u) / (self.n_variables * scale))[:, None, None]
+        # E[hh'] - mm' of a variable that is constant in the batch may round to below zero
+        scale = (F.relu(((cov @ mix) * mix).sum((1, 2))) + VARIANCE_FLOOR).sqrt()
+        folded = mix * (F.relu(u) / (self.n_variables**0.5 * scale))[:, None, None]
         centre = (folded * mean[:, :, None]).sum(1)  # [variable, hidden]
         weight = folded.flatten(0, 1)
         if self.training and self.dropout > 0.0:
@@ -116,12 +120,12 @@ class IdentifiedSelection(VariableSelection):
     def contribution(
         self, x: Float[Tensor, " row"], variable: int
     ) -> Float[Tensor, "row hidden"]:
-        """What one variable adds to the output in evaluation: (w_j/V)·f̂_j(x)."""
+        """What one variable adds to the output in evaluation: (w_j/√V)·f̂_j(x)."""
         one = slice(variable, variable + 1)
         mix, mean, cov = self.mix[one], self.running_mean[one], self.running_cov[one]
         h = self._hidden(x[None], self.slope[one], self.shift[one])[0]
-        scale = (((cov @ mix) * mix).sum() + VARIANCE_FLOOR).sqrt()
-        gain = F.relu(self.u[variable]) / (self.n_variables * scale)
+        scale = (F.relu(((cov @ mix) * mix).sum()) + VARIANCE_FLOOR).sqrt()
+        gain = F.relu(self.u[variable]) / (self.n_variables**0.5 * scale)
         return gain * ((h - mean[0][:, None]).t() @ mix[0])
 
     def penalty(self) -> Tensor:

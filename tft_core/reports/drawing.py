@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Normalize
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -39,7 +40,9 @@ PATH_STYLES: dict[str, dict[str, Any]] = {
 """One look per path, everywhere; baselines are grey."""
 _MORE_COLORS = (PURPLE, SKY, "#cc79a7", "#e69f00")
 
-WIDTH_IN, HEIGHT_IN, DPI = 6.0, 3.2, 150
+WIDTH_IN, HEIGHT_IN, DPI = 5.2, 3.0, 160
+TALL_WIDTH_IN = 4.7
+"""Plots with a label per row are narrower, so that the labels stay readable on a phone."""
 _STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
@@ -87,6 +90,14 @@ def axes(
         yield ax, buffer
 
 
+def date_ticks(ax: Axes, index: pd.Index) -> None:
+    """Few, short dates on x, whatever the span; other indices keep their ticks."""
+    if isinstance(index, pd.DatetimeIndex):
+        locator = AutoDateLocator(minticks=3, maxticks=8)
+        ax.xaxis.set_major_locator(locator)
+        ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
 def path_style(name: str, position: int = 0) -> dict[str, Any]:
     """Line style of a path; an unknown one gets a colour by its position."""
     return PATH_STYLES.get(name, {"color": _MORE_COLORS[position % len(_MORE_COLORS)], "lw": 1.2})
@@ -122,7 +133,7 @@ def heat_map(
 ) -> bytes:
     """A labelled matrix; missing cells are hatched, marked ones carry a dot."""
     n_rows, n_columns = values.shape
-    with axes(title, height=max(2.2, 1.5 + 0.19 * n_rows)) as (ax, png):
+    with axes(title, height=max(2.2, 1.5 + 0.19 * n_rows), width=TALL_WIDTH_IN) as (ax, png):
         if values.empty:
             say_nothing(ax, "nothing to show")
         else:
@@ -171,7 +182,8 @@ def signed_bars(values: pd.Series, title: str, *, percent: bool = False) -> byte
     if len(known) > 40:
         known = pd.concat([known.iloc[:20], known.iloc[-20:]])
         title += " (best and worst 20)"
-    with axes(title, height=bar_height(len(known), each=0.18)) as (ax, png):
+    height = bar_height(len(known), each=0.18)
+    with axes(title, height=height, width=TALL_WIDTH_IN) as (ax, png):
         if known.empty:
             say_nothing(ax, "nothing to show")
         else:
@@ -182,7 +194,7 @@ def signed_bars(values: pd.Series, title: str, *, percent: bool = False) -> byte
             ax.margins(y=0.01)
             ax.tick_params(axis="y", labelsize=8)
             if percent:
-                ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+                ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     return png.getvalue()
 
 
@@ -216,8 +228,9 @@ def lines(
                 ax.axhline(0.0, color=SOFT, lw=0.8, zorder=1)
             ax.set_ylabel(y_label)
             ax.set_xlabel(x_label)
+            date_ticks(ax, frame.index)
             if percent:
-                ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+                ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
             legend_below(ax)
     return png.getvalue()
 

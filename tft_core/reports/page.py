@@ -168,7 +168,7 @@ class Table:
         numeric = [column.is_number for column in self.columns[1:]]
         return [
             [
-                _Cell(cell_text(key, ""), ""),
+                _Cell(text := cell_text(key, ""), "long" if len(text) > 28 else ""),
                 *(
                     _Cell(text := cell_text(value, name), _css(value, text, is_number))
                     for value, name, is_number in zip(row, names, numeric, strict=True)
@@ -234,6 +234,8 @@ def cell_text(value: Any, column: str) -> str:
         )
     if isinstance(value, date):
         return value.isoformat()
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {cell_text(item, '')}" for name, item in value.items())
     if isinstance(value, (list, tuple, set, frozenset)):
         return ", ".join(cell_text(item, "") for item in value)
     return str(value)
@@ -248,9 +250,7 @@ def _number_text(value: float, column: str) -> str:
         return f"{value:,.0f}"
     if abs(value) >= 1000.0:
         return f"{value:,.0f}"
-    if abs(value) >= 0.1:
-        return f"{value:.2f}"
-    return f"{value:.4f}" if abs(value) >= 1e-3 else f"{value:.1e}"
+    return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
 
 
 def _is_number(column: pd.Series) -> bool:

@@ -15,8 +15,10 @@ from tft_core.reports.drawing import (
     PURPLE,
     SKY,
     SOFT,
+    TALL_WIDTH_IN,
     axes,
     bar_height,
+    date_ticks,
     figure_of,
     heat_map,
     legend_below,
@@ -42,6 +44,7 @@ def equity_png(paths: pd.DataFrame, title: str = "Growth of 1, net of costs") ->
                 **path_style(name, position),
             )
         if not paths.empty:
+            date_ticks(ax, paths.index)
             legend_below(ax)
     return png.getvalue()
 
@@ -90,7 +93,7 @@ def weights_bar(
         even: Value of an even share, drawn as a line.
     """
     top = weights.dropna().sort_values(ascending=False).head(most)[::-1]
-    with axes(title, height=bar_height(len(top))) as (ax, png):
+    with axes(title, height=bar_height(len(top)), width=TALL_WIDTH_IN) as (ax, png):
         if top.empty:
             say_nothing(ax, "no weights to show")
         else:
@@ -129,5 +132,6 @@ def positions_png(positions: pd.DataFrame | pd.Series, title: str = "Positions")
                 color = mpl.colormaps["tab20"](position % 20)
                 ax.plot(positions.index, positions[name], lw=1.0, color=color, label=str(name))
             ax.axhline(0.0, color=SOFT, lw=0.8)
+            date_ticks(ax, positions.index)
             legend_below(ax, 4)
     return png.getvalue()

@@ -59,9 +59,7 @@ def data_quality_page(
                         )
                     ]
                 ),
-                Table(
-                    by_group.rename_axis("group"), "Mean over symbols, lowest first", folded=True
-                ),
+                Table(by_group.rename_axis("group"), "By group, lowest first", folded=True),
                 Table(coverage.rename_axis("symbol"), "By symbol and group", folded=True),
             ],
         ),

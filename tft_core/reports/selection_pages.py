@@ -1,5 +1,6 @@
 """Pages of feature selection: the pre-filter's table and the stability report."""
 
+import numpy as np
 import pandas as pd
 
 from tft_core.feature_selection.prefilter import DROP_REASONS, PrefilterResult
@@ -179,7 +180,9 @@ def _feature_plots(report: StabilityReport, prefilter: PrefilterResult | None) -
             [
                 Figure(
                     ranked_bars(report),
-                    "Features left of the dashed line are no better than shuffled copies.",
+                    "Features left of the dashed line are no better than time-shifted copies."
+                    if np.isfinite(report.threshold)
+                    else "No shadows were explored: nothing says what luck looks like.",
                     "Bars of the mean evidence of each top feature with the shadow threshold",
                 ),
                 Figure(
@@ -241,8 +244,8 @@ def _screen_blocks(screened: pd.DataFrame | None) -> list[Text | Table | Absent]
     columns = ["flag", "ic", "ic_low", "ic_high", "mi", "rank_model", "rank_ic", "rank_mi"]
     return [
         Text(
-            f"{len(flagged)} features are flagged for a person: the model and the screens (rank "
-            "IC and mutual information on training rows) contradict each other."
+            "Flagged for a person: features on which the model and the screens (rank IC and mutual "
+            f"information on training rows) contradict each other. Found: {len(flagged)}."
         ),
         Table(flagged[columns]) if len(flagged) else Absent("No feature is flagged."),
         Table(screened[columns], "All screened features, best consensus first", folded=True),

@@ -7,12 +7,15 @@ from tft_core.feature_selection.prefilter import PrefilterResult
 from tft_core.feature_selection.report import StabilityReport
 from tft_core.reports.drawing import (
     BLUE,
+    GREEN,
     INK,
     LINE,
     ORANGE,
+    PURPLE,
     RED,
     SKY,
     SOFT,
+    TALL_WIDTH_IN,
     axes,
     bar_height,
     funnel,
@@ -52,10 +55,9 @@ def ranked_bars(report: StabilityReport) -> bytes:
     """Mean evidence over folds with its spread, coloured by fate, and the shadow line."""
     rows = report.table.head(TOP)[::-1]
     folds = report.fold_evidence.reindex(index=rows.index)
-    with axes(f"Ranked evidence, top {len(rows)}", height=bar_height(len(rows), each=0.185)) as (
-        ax,
-        png,
-    ):
+    height = bar_height(len(rows), each=0.185)
+    title = f"Ranked evidence, top {len(rows)}"
+    with axes(title, height=height, width=TALL_WIDTH_IN) as (ax, png):
         y = np.arange(len(rows))
         ax.barh(
             y,
@@ -67,7 +69,7 @@ def ranked_bars(report: StabilityReport) -> bytes:
         ax.set_yticks(y, [str(name) for name in rows.index], fontsize=8)
         ax.set_ylim(-0.7, len(rows) - 0.3)
         ax.grid(axis="y", visible=False)
-        ax.set_xlabel(f"{_EVIDENCE_LABEL[report.evidence]}, 1 = even share; lines: range of folds")
+        ax.set_xlabel(f"{_EVIDENCE_LABEL[report.evidence]} (1 = even share), range over folds")
         for fate, color in (*_FATE_COLORS.items(), ("not recommended", _OTHER)):
             told = set(rows["fate"])
             if fate in told or (fate == "not recommended" and told - set(_FATE_COLORS)):
@@ -106,9 +108,9 @@ def funnel_png(report: StabilityReport, prefilter: PrefilterResult | None) -> by
         covered = counts["features"] - counts["low_coverage"]
         varying = covered - counts["constant"]
         steps += [
-            ("features", counts["features"], ""),
-            ("covered", covered, f"−{counts['low_coverage']} too sparse"),
-            ("varying", varying, f"−{counts['constant']} constant"),
+            ("features", float(counts["features"]), ""),
+            ("covered", float(covered), f"−{counts['low_coverage']} too sparse"),
+            ("varying", float(varying), f"−{counts['constant']} constant"),
         ]
     remark = "" if prefilter is None else f"−{prefilter.counts['correlated']} said by another"
     steps.append(("pre-filtered", statistics["n_prefiltered"], remark))
@@ -160,35 +162,48 @@ def agreement_scatter(report: StabilityReport) -> bytes:
 
 def rank_over_time(report: StabilityReport, most: int = 12) -> bytes:
     """Rank of the top features in each fold; a fold without the feature leaves a gap."""
-    real = report.fold_evidence.drop(index=list(report.shadow_features))
-    ranks = real.rank(ascending=False).reindex(columns=list(report.folds))
-    names = list(report.table.index[:most])
-    with axes(f"Rank over time, top {len(names)}", height=3.8) as (ax, png):
+    explored = [name for name in report.table.index if name in report.fold_evidence.index]
+    evidence = report.fold_evidence.reindex(index=explored, columns=list(report.folds))
+    ranks = evidence.rank(ascending=False).head(most)
+    colors = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
+    with axes(f"Rank over time, top {len(ranks)}", height=3.6) as (ax, png):
+        if ranks.empty:
+            say_nothing(ax, "no feature was explored")
         x = np.arange(ranks.shape[1])
-        for position, name in enumerate(names):
-            color = (
-                SOFT if position >= 6 else (BLUE, ORANGE, "#009e73", RED, "#8e5ea2", SKY)[position]
+        last = ranks.ffill(axis=1).iloc[:, -1]
+        label_at = _spread(np.log10(last.to_numpy()), gap=np.log10(max(len(explored), 2)) / 17)
+        for position, name in enumerate(ranks.index):
+            color = colors[position] if position < len(colors) else SOFT
+            ax.plot(x, ranks.loc[name], "-o", color=color, lw=1.1, ms=3.5)
+            ax.annotate(
+                str(name),
+                (x[-1], last.loc[name]),
+                xytext=(x[-1] + 0.06 * max(len(x) - 1, 1), 10 ** label_at[position]),
+                va="center",
+                fontsize=7.5,
+                color=color,
+                arrowprops={"arrowstyle": "-", "color": color, "lw": 0.4},
+                annotation_clip=False,
             )
-            if name in ranks.index:
-                ax.plot(x, ranks.loc[name], "-o", color=color, lw=1.1, ms=3.5)
-                ax.annotate(
-                    str(name),
-                    (x[-1], ranks.loc[name].iloc[-1]),
-                    xytext=(6, 0),
-                    textcoords="offset points",
-                    va="center",
-                    fontsize=7.5,
-                    color=color,
-                    annotation_clip=True,
-                )
         ax.set_yscale("log")
-        ax.invert_yaxis()
-        ax.set_yticks(
-            [1, 2, 5, 10, 20, 50, 100, 200], ["1", "2", "5", "10", "20", "50", "100", "200"]
-        )
+        steps = [1, 2, 5, 10, 20, 50, 100, 200]
+        ax.set_yticks(steps, [str(step) for step in steps])
         ax.minorticks_off()
-        ax.set_ylim(max(len(real), 2), 0.8)
-        ax.set_xticks(x, [str(fold) for fold in ranks.columns], fontsize=8)
-        ax.margins(x=0.05)
+        ax.set_ylim(max(len(explored), 2), 0.8)
+        ax.set_xticks(x, [str(fold) for fold in ranks.columns], rotation=30, ha="right")
+        ax.set_xlim(-0.2, len(x) - 0.8)
         ax.set_ylabel("rank")
     return png.getvalue()
+
+
+def _spread(at: np.ndarray, gap: float) -> np.ndarray:
+    """Positions near ``at``, in the same order, at least ``gap`` apart."""
+    order = np.argsort(at, kind="stable")
+    placed = at[order].copy()
+    for i in range(1, len(placed)):
+        placed[i] = max(placed[i], placed[i - 1] + gap)
+    overshoot = placed - at[order]
+    placed -= overshoot.mean() if len(placed) else 0.0
+    out = np.empty_like(placed)
+    out[order] = placed
+    return out

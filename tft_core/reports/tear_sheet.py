@@ -65,7 +65,8 @@ def tear_sheet(data: TearSheetData) -> str:
     """
     if SHIPPED not in data.paths.columns:
         raise DataError(
-            f"tear sheet paths must hold {SHIPPED!r}, found {', '.join(map(str, data.paths.columns))}"
+            f"tear sheet paths must hold {SHIPPED!r}, "
+            f"found {', '.join(map(str, data.paths.columns)) or 'none'}"
         )
     paths = data.paths[[SHIPPED, *(c for c in data.paths.columns if c != SHIPPED)]]
     return render_page(
@@ -81,9 +82,7 @@ def tear_sheet(data: TearSheetData) -> str:
         ],
         subtitle=_subtitle(paths),
         banner=Banner(
-            "Promoted: the gate is open"
-            if data.verdict["passed"]
-            else "Not promoted: the gate is closed",
+            "Passed" if data.verdict["passed"] else "Refused: not promoted",
             str(data.verdict["sentence"]),
             "good" if data.verdict["passed"] else "bad",
         ),

@@ -291,15 +291,24 @@ class Ledger:
         replace_file(target, data)
         return target
 
-    def verify(self) -> list[str]:
-        """Everything wrong with the ledger, as sentences; [] if it is consistent."""
+    def verify(self, session: date | None = None) -> list[str]:
+        """Everything wrong with the ledger, as sentences; [] if it is consistent.
+
+        Args:
+            session: Look at this session's rows alone (cheap); default: the whole file.
+        """
         with self._connection() as connection:
-            answer = connection.execute("PRAGMA integrity_check").fetchone()[0]
-            problems = [] if answer == "ok" else [f"{self.path} must be intact, found: {answer}"]
-            broken = connection.execute("PRAGMA foreign_key_check").fetchall()
-            problems += [f"a row of {row[0]} must belong to a publication" for row in broken]
+            problems: list[str] = []
+            if session is None:
+                answer = connection.execute("PRAGMA integrity_check").fetchone()[0]
+                if answer != "ok":
+                    problems.append(f"{self.path} must be intact, found: {answer}")
+                broken = connection.execute("PRAGMA foreign_key_check").fetchall()
+                problems += [f"a row of {row[0]} must belong to a publication" for row in broken]
             rows = connection.execute(
-                "SELECT * FROM publications ORDER BY strategy_id, session, revision"
+                "SELECT * FROM publications WHERE ? IN ('', session) "
+                "ORDER BY strategy_id, session, revision",
+                ("" if session is None else _iso_day(session),),
             ).fetchall()
             expected = 0
             last: tuple[str, str] | None = None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from tft_core.checkpoint_manager.atomic import locked, make_directory
 from tft_core.errors import StrategyError
@@ -19,9 +19,6 @@ from tft_core.strategy.ledger import Ledger
 from tft_core.strategy.protocol import Holdings, Signal, StrategyProtocol
 from tft_core.strategy.publication import Leg, Publication
 from tft_core.strategy.registry import StrategyRegistry, default_registry
-
-if TYPE_CHECKING:
-    from tft_core.data.store import MarketDataStore
 
 EventLog = Callable[[dict[str, Any]], None]
 logger = logging.getLogger(__name__)
@@ -58,12 +55,14 @@ class RiskCheck:
     reason: str
 
 
+@runtime_checkable
 class Allocator(Protocol):
     """Turns signals into sized targets."""
 
     def allocate(self, signals: list[Signal], regime: Any) -> list[TargetPosition]: ...
 
 
+@runtime_checkable
 class RiskManager(Protocol):
     """Approves, cuts or blocks targets. Its results have the fields of ``RiskCheck``."""
 
@@ -106,7 +105,7 @@ class Orchestrator:
 
     def __init__(
         self,
-        store: "MarketDataStore",
+        store: Any,
         registry: StrategyRegistry | None = None,
         allocator: Allocator | None = None,
         risk_manager: RiskManager | None = None,

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -28,9 +28,6 @@ from tft_core.checkpoint_manager.atomic import (
 )
 from tft_core.config import load_settings
 from tft_core.errors import StrategyError
-
-if TYPE_CHECKING:
-    from tft_core.data.store import MarketDataStore
 
 DIRECTIONS = ("long", "short", "flat")
 INSTRUMENT_TYPES = ("FUT", "CE", "PE", "SPREAD")
@@ -113,12 +110,15 @@ class Holdings:
 
 @runtime_checkable
 class StrategyProtocol(Protocol):
-    """All that the orchestrator asks of a strategy. An empty list means: no trade."""
+    """All that the orchestrator asks of a strategy. An empty list means: no trade.
+
+    ``store`` is the market store, or whatever else the strategy's own system hands it.
+    """
 
     @property
     def strategy_id(self) -> str: ...
 
-    def scan(self, d: date, store: "MarketDataStore") -> list[Signal]: ...
+    def scan(self, d: date, store: Any) -> list[Signal]: ...
 
     def warmup_days(self) -> int: ...
 
@@ -150,10 +150,10 @@ class BaseStrategy(ABC):
         """Sessions of history a scan needs."""
 
     @abstractmethod
-    def _scan_impl(self, d: date, store: "MarketDataStore") -> list[Signal]:
+    def _scan_impl(self, d: date, store: Any) -> list[Signal]:
         """The signals decided after the close of ``d``."""
 
-    def scan(self, d: date, store: "MarketDataStore") -> list[Signal]:
+    def scan(self, d: date, store: Any) -> list[Signal]:
         """The signals decided after the close of ``d``; an error stays an error."""
         started = time.perf_counter()
         signals = self._scan_impl(d, store)

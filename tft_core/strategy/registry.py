@@ -117,7 +117,7 @@ class StrategyRegistry:
         return iter(self.all())
 
 
-def _created(found: Any) -> StrategyProtocol:
+def _created(found: Any) -> Any:
     if isinstance(found, ModuleType):
         if not hasattr(found, "create_strategy"):
             raise StrategyError(

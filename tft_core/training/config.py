@@ -17,6 +17,9 @@ class TrainingConfig:
     weight_decay: float = 1e-5
     selection_lr: float = 3e-2
     """Adam rate of the identified VSN's weights u."""
+    penalty_ramp: float = 0.33
+    """Share of all configured epochs over which the identified VSN's penalty λ grows from 0:
+    a network that has learned nothing yet must not lose its features."""
     batch_size: int = 32
     """Windows in a minibatch, at most."""
     patience: int = 15
@@ -53,6 +56,10 @@ class TrainingConfig:
                 raise ConfigError(
                     f"training.{name} must be positive, found {getattr(self, name):g}"
                 )
+        if not 0.0 <= self.penalty_ramp <= 1.0:
+            raise ConfigError(
+                f"training.penalty_ramp must lie in [0, 1], found {self.penalty_ramp:g}"
+            )
         for name in ("weight_decay", "cost_factor"):
             if not getattr(self, name) >= 0.0:
                 raise ConfigError(

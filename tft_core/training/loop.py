@@ -33,7 +33,7 @@ from tft_core.training.evaluation import diversified_sharpe, scored_rows
 from tft_core.training.progress import EpochReport, Progress
 
 CLAMPED_STEPS = 50
-"""Steps in which the identified VSN's weights stay above ``CLAMP_FLOOR``."""
+"""Steps in which the identified VSN's weights stay above ``CLAMP_FLOOR``, at least."""
 CLAMP_FLOOR = 1e-3
 BANK_STREAM, EPOCH_STREAM = 1, 2
 """Streams of a member's seed: what draws its bank doesn't move what draws its epochs."""
@@ -111,6 +111,7 @@ class _MemberRun:
         self.member = XTrend(model_config).to(config.device)
         self.optimiser = make_optimiser(self.member, config)
         self.steps = 0
+        self.penalty_share = 1.0
         self.targets = _target_columns(rows, config.device)
         self.candidates = context_candidates(
             rows, self.loss_rows, model_config.ctx_len, model_config.context_mode
@@ -201,8 +202,16 @@ class _MemberRun:
         self.member.train()
         losses = torch.zeros((), dtype=torch.float64, device=config.device)
         for windows in batches:
+            self._ramp_penalty(len(batches))
             losses += self._step(index[windows], bears_loss[windows], cost_factor)
         return float(losses) / len(batches)
+
+    def _ramp_penalty(self, steps_per_epoch: int) -> None:
+        """λ grows linearly over a share of the configured epochs, the refit's alike."""
+        config = self.config
+        epochs = config.penalty_ramp * (config.pretrain_epochs + config.finetune_epochs)
+        ramp_steps = epochs * steps_per_epoch
+        self.penalty_share = min(1.0, self.steps / ramp_steps) if ramp_steps > 0 else 1.0
 
     def _rows_per_window(self) -> int:
         return int(self.loss_rows.sum()) // self.config.min_steps_per_epoch
@@ -227,14 +236,15 @@ class _MemberRun:
             output, targets, cost_factor=cost_factor, mle_weight=model.mle_weight
         )
         penalty = self.member.penalty()
-        total = loss if penalty is None else loss + penalty
+        total = loss if penalty is None else loss + self.penalty_share * penalty
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.member.parameters(), config.grad_clip)
         self.optimiser.step()
         self.steps += 1
+        may_die = self.steps >= CLAMPED_STEPS and self.penalty_share >= 1.0
         for selection in self.member.identified():
-            selection.clamp(CLAMP_FLOOR if self.steps < CLAMPED_STEPS else 0.0)
+            selection.clamp(0.0 if may_die else CLAMP_FLOOR)
         return total.detach().double()
 
     def _contexts(

@@ -2,7 +2,6 @@
 
 from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore
 from tft_core.training_pipeline.config import (
-    ExplorationConfig,
     OperationsConfig,
     TrainingPipelineConfig,
 )
@@ -12,7 +11,6 @@ from tft_core.training_pipeline.workspace import Workspace
 __all__ = [
     "Artifact",
     "ArtifactStore",
-    "ExplorationConfig",
     "OperationsConfig",
     "TrainingPipeline",
     "TrainingPipelineConfig",

@@ -3,25 +3,6 @@
 from dataclasses import dataclass
 from datetime import date
 
-from tft_core.errors import ConfigError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExplorationConfig:
-    """Budget of the exploration pass: short training whose weights are read."""
-
-    n_seeds: int = 3
-    pretrain_epochs: int = 15
-    finetune_epochs: int = 25
-    seed: int = 42
-
-    def __post_init__(self) -> None:
-        for name in ("n_seeds", "finetune_epochs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"exploration.{name} must be at least 1, found {getattr(self, name)}"
-                )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationsConfig:

@@ -59,7 +59,14 @@ class Workspace:
         return MarketDataStore(self.settings.store_path, read_only=True)
 
     def universe(self, symbols: tuple[str, ...]) -> Universe:
+        """The configured universe; a member that is not among ``symbols`` is an error."""
         return Universe.resolve(self.settings.build(UniverseConfig, "universe"), symbols)
+
+    def dated_universe(self, symbols: tuple[str, ...]) -> Universe:
+        """The configured universe, members without any row in ``symbols`` included."""
+        config = self.settings.build(UniverseConfig, "universe")
+        members = {symbol for member in config.members for symbol in member.symbols}
+        return Universe.resolve(config, tuple(sorted(members | set(symbols))))
 
     def builder(self) -> MegaFeatureBuilder:
         return MegaFeatureBuilder(

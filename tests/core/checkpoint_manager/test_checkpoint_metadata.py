@@ -16,8 +16,7 @@ from tft_core.errors import CheckpointError
 def test_json_gives_the_same_metadata_back():
     meta = metadata(
         sharpe_oos=np.float64(0.1 + 0.2),
-        trained_through=date(2020, 6, 30),
-        feature_quantiles={"ret_1": [-1.0, None, 2.0], "vol_21": [0, 1, 2], "flat": [None] * 3},
+        feature_quantiles={"ret_1": [-1.0, None, 2.0], "vol_21": [0.0], "flat": [None] * 3},
         training_info={"best": np.arange(3), "when": date(2020, 1, 2), "n": np.int64(4)},
     )
     again = CheckpointMetadata.from_json(meta.to_json())
@@ -53,6 +52,11 @@ def test_a_change_of_the_callers_dict_does_not_reach_the_metadata():
         ("config", {1: 2}, "config must have text keys, found 1"),
         ("config", {"f": object()}, "config.f must be plain data, found object"),
         ("config", [1], "config must be a table"),
+        (
+            "feature_quantiles",
+            {"ret_1": ["0"]},
+            "feature_quantiles.ret_1 must be a list",
+        ),
         ("config", {"big": 2**70}, "config.big must fit 64 bits"),
         ("config", {"text": "\ud800"}, "config.text must be valid Unicode"),
         ("normalization", {"mean": [0.0], "std": [1.0], "clip": 5.0}, "mean must hold 3 numbers"),
@@ -84,8 +88,9 @@ def test_a_change_of_the_callers_dict_does_not_reach_the_metadata():
     ],
 )
 def test_a_bad_value_is_refused_by_the_name_of_its_field(field, value, message):
+    table = {**metadata().to_dict(), field: value}
     with pytest.raises(CheckpointError, match=message):
-        metadata(**{field: value})
+        CheckpointMetadata.from_dict(table)
 
 
 def test_all_bad_fields_are_named_at_once():

@@ -96,7 +96,8 @@ def test_no_bars_and_impossible_prices_block() -> None:
     found = blocking_finding(empty)
     assert found is not None
     assert found.rule == "no_bars"
-    broken = blocking_finding(panel(change(market(), "S00", slice(5, 6), lambda close: -close)))
+    frame = change(market(), "S00", slice(5, 6), lambda close: -close)
+    broken = blocking_finding(panel(frame), QualityConfig(max_broken_share=0.5))
     assert broken is not None
     assert (broken.rule, broken.day) == ("invalid_price", day(market(), 5))
 

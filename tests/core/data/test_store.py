@@ -121,7 +121,9 @@ def test_the_hash_depends_on_content_and_not_on_the_order_of_ingestion(tmp_path,
 
 def test_instruments_list_every_symbol_and_updates_keep_what_they_do_not_name(store) -> None:
     store.set_instruments(
-        pd.DataFrame({"symbol": ["S00", "ZZ"], "asset_class": ["bond", "metal"], "cost_bps": [2, 1]})
+        pd.DataFrame(
+            {"symbol": ["S00", "ZZ"], "asset_class": ["bond", "metal"], "cost_bps": [2, 1]}
+        )
     )
     store.set_instruments(
         pd.DataFrame({"symbol": ["S00"], "cost_vol": [0.01], "publication_lag_days": [1]})

@@ -52,14 +52,14 @@ def test_recommended_features_are_ranked_by_evidence(planted_report: StabilityRe
 
 def test_an_untrained_network_is_not_above_chance() -> None:
     refused = 0
-    for seed in range(12):
+    for seed in range(10):
         report = stability_report(null_records(np.random.default_rng(seed)), NO_FILL)
         refused += report.verdict == "not_above_chance"
         if report.verdict == "not_above_chance":
             assert set(report.recommended_features) == {f"f{i:02d}" for i in range(60)}
             assert report.passes_prefiltered_on
             assert "prefiltered_set_passed_on" in codes(report)
-    assert refused >= 11  # the issue asks for 90 %
+    assert refused >= 9  # the issue asks for 90 %
 
 
 def test_the_plans_rule_calls_features_of_an_untrained_network_stable() -> None:
@@ -74,9 +74,9 @@ def test_noise_that_overfits_the_same_accident_in_every_fold_is_not_informative(
     """Folds agree on noise, since they share training rows; shadows agree as well."""
     verdicts = [
         stability_report(planted_records(np.random.default_rng(s), n_true=0), NO_FILL).verdict
-        for s in range(12)
+        for s in range(10)
     ]
-    assert verdicts.count("not_above_chance") >= 11
+    assert verdicts.count("not_above_chance") >= 9
 
 
 def test_a_fold_minority_does_not_make_a_feature_stable(planted: pd.DataFrame) -> None:
@@ -226,6 +226,16 @@ def test_a_run_that_uses_nothing_counts_as_no_evidence(planted: pd.DataFrame) ->
     records.loc[records["fold"] == "2018-01-01", ["weight", "perm_dposition"]] = 0.0
     report = stability_report(records, NO_FILL)
     assert report.table["fold_frequency"].max() == 0.75
+
+
+def test_a_network_that_closed_every_gate_is_a_result_not_an_error(planted: pd.DataFrame) -> None:
+    """Its weights are 0/0 throughout; the run counts as using nothing."""
+    closed = planted["fold"] == "2018-01-01"
+    zero = planted.assign(weight=planted["weight"].mask(closed, 0.0))
+    undefined = planted.assign(weight=planted["weight"].mask(closed))
+    assert (
+        stability_report(undefined, NO_FILL).to_dict() == stability_report(zero, NO_FILL).to_dict()
+    )
 
 
 def test_unusable_records_are_refused(planted: pd.DataFrame) -> None:

@@ -7,6 +7,10 @@ Reads ``demo_bundle.parquet`` (which symbols, which dates, stocks, WTI) and
 compress to a sixth of what the derived floats take.
 """
 
+# pandas 3.1 types frame[...] and most methods as unions that no call narrows
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportReturnType=false, reportIndexIssue=false, reportOperatorIssue=false
+
 import json
 import sys
 from pathlib import Path

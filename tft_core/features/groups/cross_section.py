@@ -64,9 +64,7 @@ def compute(grid: MarketGrid) -> dict[str, np.ndarray]:
     """All features of the group."""
     own, out = grid.own, {}
     over = {w: k.diff(own.log_close, w) for w in {*RANKED, *RELATIVE, *MEANS}}
-    scaled = {
-        w: grid.members(k.ratio(over[w], own.sigma * w**0.5)) for w in {*RELATIVE, *MEANS}
-    }
+    scaled = {w: grid.members(k.ratio(over[w], own.sigma * w**0.5)) for w in {*RELATIVE, *MEANS}}
     for w in RANKED:
         out[f"xs_rank_ret_{w}"] = _rank(grid.members(over[w]))
     close_vol = {w: k.move_std(own.log_ret, w) for w in (21, 63, 252)}

@@ -53,7 +53,7 @@ FEATURES = (
     ),
     *(
         _define(f"var_ratio_{q}_{w}", "close", w + q, "log ratio",
-                f"log of the variance of {q}-session returns / {q}× that of daily ones, {w} sessions",
+                f"log of the variance of {q}-session returns / {q}× the daily one, {w} sessions",
                 "Lo & MacKinlay 1988")
         for q, w in VARIANCE_RATIOS
     ),

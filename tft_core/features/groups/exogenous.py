@@ -18,14 +18,24 @@ _SLOTS = tuple(range(1, N_EXOGENOUS_SLOTS + 1))
 
 def _declare(slot: int):
     yield from (
-        _define(f"{slot}_z{w}", "series", w, "standard deviations",
-                f"series {slot}: level, standardised over {w} weekdays")
+        _define(
+            f"{slot}_z{w}",
+            "series",
+            w,
+            "standard deviations",
+            f"series {slot}: level, standardised over {w} weekdays",
+        )
         for w in Z_WINDOWS
     )
     yield from (
-        _define(f"{slot}_chg{w}", "series", 253, "volatilities of the horizon",
-                f"series {slot}: change over {w} weekdays / (deviation of daily changes over "
-                f"252 weekdays × √{w})")
+        _define(
+            f"{slot}_chg{w}",
+            "series",
+            253,
+            "volatilities of the horizon",
+            f"series {slot}: change over {w} weekdays / (deviation of daily changes over "
+            f"252 weekdays × √{w})",
+        )
         for w in CHANGES
     )
     yield _define(f"{slot}_corr63", "series close", 64, "correlation",

@@ -4,7 +4,7 @@ import numpy as np
 
 from tft_core.features import kernels as k
 from tft_core.features.registry import FeatureGroup, definer
-from tft_core.features.sessions import SIGMA_LOOKBACK, OwnSessions
+from tft_core.features.sessions import SIGMA_LOOKBACK, OwnSessions, first_known
 
 _define = definer("liq")
 _CV = "close volume"
@@ -105,8 +105,7 @@ def _log_ratio_of_means(values: np.ndarray, short: int, long: int) -> np.ndarray
 def _log_level(values: np.ndarray) -> np.ndarray:
     """log relative to the first known value: only differences of it are used."""
     level = k.log(values)
-    known = ~np.isnan(level)
-    return level - level[np.arange(len(level)), known.argmax(axis=1)][:, None]
+    return level - first_known(level)
 
 
 def _high_low_spread(bars: OwnSessions) -> np.ndarray:

@@ -90,9 +90,7 @@ def _against_market(grid: MarketGrid, scaled: np.ndarray) -> dict[str, np.ndarra
     mean = k.ratio(np.where(np.isfinite(members), members, 0.0).sum(axis=1), count)
     asset = scaled.T
     market = np.broadcast_to(mean, asset.shape)
-    out = {
-        f"rmt_mkt_corr_{w}": k.move_corr(asset, market, w).T for w in (MEDIUM, 252)
-    }
+    out = {f"rmt_mkt_corr_{w}": k.move_corr(asset, market, w).T for w in (MEDIUM, 252)}
     both = np.isnan(asset) | np.isnan(market)
     variance = k.move_var(np.where(both, np.nan, market), MEDIUM)
     beta = k.ratio(k.move_cov(asset, market, MEDIUM), variance)
@@ -121,7 +119,7 @@ def _structure(
     if start >= n_rows or n_assets < MIN_ASSETS:
         return out
     known = ~np.isnan(scaled)
-    takes_part = grid.is_member & (k.window_sum(known.T, window).T >= k.required(window, None))
+    takes_part = grid.is_member & (k.required(window, None) <= k.window_sum(known.T, window).T)
     count = takes_part.sum(axis=1)
     enough = (count >= MIN_ASSETS) & (count >= grid.min_present * grid.size)
     ends = np.flatnonzero(enough & (np.arange(n_rows) >= start))

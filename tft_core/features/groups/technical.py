@@ -12,7 +12,7 @@ import talib
 
 from tft_core.features import kernels as k
 from tft_core.features.registry import FeatureGroup, definer
-from tft_core.features.sessions import SIGMA_LOOKBACK, OwnSessions
+from tft_core.features.sessions import SIGMA_LOOKBACK, OwnSessions, first_known
 
 RSI_PERIODS = (7, 14, 21, 63)
 SMA_GAPS = (20, 50, 200)
@@ -116,8 +116,7 @@ FEATURES = (
 def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
     """All features of the group."""
     # TA-Lib has absolute thresholds: prices relative to the first close are of order 1
-    known = ~np.isnan(bars.close)
-    first = bars.close[np.arange(len(known)), known.argmax(axis=1)][:, None]
+    first = first_known(bars.close)
     high, low, close, open_ = (
         k.ratio(price, first) for price in (bars.high, bars.low, bars.close, bars.open)
     )
@@ -149,8 +148,9 @@ def windowed(
             continue
         own = known[asset, start:]
         last = np.maximum.accumulate(np.where(own, np.arange(len(own)), 0))
-        result = function(*(x[asset, start:] if own.all() else x[asset, start:][last]
-                            for x in inputs))
+        result = function(
+            *(x[asset, start:] if own.all() else x[asset, start:][last] for x in inputs)
+        )
         for i, values in enumerate(result if isinstance(result, tuple) else (result,)):
             if i == len(outputs):
                 outputs.append(np.full(known.shape, np.nan))
@@ -219,14 +219,10 @@ def _oscillators(
         moves = k.move_max(typical, w) > k.move_min(typical, w)
         out[f"ta_cci_{w}"] = np.where(moves, cci[0], np.nan)
     for w in (14, 63):
-        willr = windowed(
-            lambda h, lo, c, w=w: talib.WILLR(h, lo, c, w), high, low, close, window=w
-        )
+        willr = windowed(lambda h, lo, c, w=w: talib.WILLR(h, lo, c, w), high, low, close, window=w)
         moves = k.move_max(high, w) > k.move_min(low, w)
         out[f"ta_willr_{w}"] = np.where(moves, willr[0], np.nan)
-    fast = windowed(
-        lambda h, lo, c: talib.STOCHF(h, lo, c, 14, 3, 0), high, low, close, window=16
-    )
+    fast = windowed(lambda h, lo, c: talib.STOCHF(h, lo, c, 14, 3), high, low, close, window=16)
     moves = k.move_min(np.where(k.move_max(high, 14) > k.move_min(low, 14), 1.0, 0.0), 3, 3) > 0
     out["ta_stoch_d_14"] = np.where(moves, fast[1], np.nan)
     for w in (25, 63):

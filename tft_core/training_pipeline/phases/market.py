@@ -8,19 +8,22 @@ import numpy as np
 import pandas as pd
 
 from tft_core.checks import Finding, features_are_covered
-from tft_core.data.panel import MarketPanel
+from tft_core.data.panel import FIELDS, MarketPanel
 from tft_core.data.quality import bar_findings, quality_summary
 from tft_core.data.store import MarketDataStore
+from tft_core.data.universe import Universe, UniverseConfig
 from tft_core.errors import DataError
 from tft_core.features.audit import causality_audit, finite_history_audit
+from tft_core.features.builder import MegaFeatureBuilder
 from tft_core.features.kernels import daily_volatility
 from tft_core.positions import CostConfig, cost_rates
 from tft_core.reports.html import data_quality_page
 from tft_core.reports.plots import coverage_png
 from tft_core.training_pipeline.artifacts import Draft
+from tft_core.training_pipeline.config import StoreConfig
 from tft_core.training_pipeline.workspace import Progress, Workspace
 
-AUDIT_SYMBOLS, AUDIT_CUTS = 6, 2
+AUDIT_SYMBOLS, AUDIT_ROWS = 6, 40
 
 
 def market_data(
@@ -150,7 +153,10 @@ def feature_coverage(
 
 
 def symbol_group_coverage(
-    values: np.ndarray, has_session: np.ndarray, symbols: tuple[str, ...], builder: Any
+    values: np.ndarray,
+    has_session: np.ndarray,
+    symbols: tuple[str, ...],
+    builder: MegaFeatureBuilder,
 ) -> pd.DataFrame:
     """Mean coverage by symbol (rows) and feature group (columns) on the symbol's sessions."""
     finite = np.isfinite(values) & has_session[:, :, None]
@@ -166,8 +172,9 @@ def symbol_group_coverage(
 
 def _span(workspace: Workspace, store: MarketDataStore, key: str) -> tuple[date, date]:
     start, end = workspace.plan.feature_span(key)
-    first = store.first_session() if start is None else start
-    last = store.last_session() if end is None else end - timedelta(days=1)
+    limits = workspace.settings.build(StoreConfig, "store")
+    first = (limits.start or store.first_session()) if start is None else start
+    last = (limits.end or store.last_session()) if end is None else end - timedelta(days=1)
     if last < first:
         raise DataError(
             f"the store must reach {first} for partition {key}, found its newest bar on {last}; "
@@ -176,21 +183,40 @@ def _span(workspace: Workspace, store: MarketDataStore, key: str) -> tuple[date,
     return first, last
 
 
-def _audit(builder: Any, market: Any) -> list[Finding]:
-    """Look-ahead and finite-history audit on a sample of the partition's own newest bars."""
+def _audit(builder: MegaFeatureBuilder, market: MarketPanel) -> list[Finding]:
+    """Look-ahead and finite-history audit on the newest bars of some symbols.
+
+    A sample, since a partition must not take an hour; ``tft audit`` does all of it.
+    """
+    sample = _newest(market, builder.required_lookback() + AUDIT_ROWS, AUDIT_SYMBOLS)
+    universe = Universe.resolve(UniverseConfig(), sample.symbols)
+    n_rows = len(sample.dates)
+    causal = causality_audit(builder, sample, [n_rows - AUDIT_ROWS // 2], universe=universe)
+    finite = finite_history_audit(builder, sample, [n_rows - 1], universe=universe)
     findings = []
-    for name, table in (
-        ("features_are_causal", causality_audit(builder, market, n_cuts=AUDIT_CUTS)),
-        ("features_have_finite_history", finite_history_audit(builder, market)),
+    for code, table, column in (
+        ("features_are_causal", causal, "is_causal"),
+        ("features_have_finite_history", finite, "is_finite_memory"),
     ):
-        failed = table.index[~table["passed"]].tolist()
+        failed = table.loc[~table[column], "feature"].tolist()
         if failed:
             findings.append(
                 Finding(
-                    code=name,
+                    code=code,
                     severity="error",
                     message=f"{len(failed)} features fail, first {failed[0]}; run `tft audit`",
                     values={"features": failed},
                 )
             )
     return findings
+
+
+def _newest(market: MarketPanel, n_rows: int, n_symbols: int) -> MarketPanel:
+    """The newest rows of evenly chosen symbols that still trade on them."""
+    rows = slice(max(len(market.dates) - n_rows, 0), None)
+    trading = np.flatnonzero(market.has_session[rows][-21:].any(axis=0))
+    chosen = trading[np.linspace(0, len(trading) - 1, min(n_symbols, len(trading))).astype(int)]
+    fields = {name: getattr(market, name)[rows][:, chosen] for name in FIELDS}
+    return MarketPanel(
+        dates=market.dates[rows], symbols=tuple(market.symbols[i] for i in chosen), **fields
+    )

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from sklearn.isotonic import IsotonicRegression
 
-from tft_core.baselines import baseline_positions
+from tft_core.baselines import BASELINES
 from tft_core.checkpoint_manager import CheckpointMetadata
 from tft_core.checks import Finding, training_converged
 from tft_core.data.universe import UniverseConfig
@@ -116,7 +116,7 @@ def out_of_sample(
         start=fold.train_start,
     )
     window = np.flatnonzero(data.dates >= pd.Timestamp(fold.test_start))
-    universe = workspace.universe(data.panel.symbols)
+    universe = workspace.dated_universe(data.panel.symbols)
     records, configs, frames = {}, {}, []
     for path in PATHS:
         pipeline = TFTInferencePipeline.from_checkpoint(
@@ -128,7 +128,8 @@ def out_of_sample(
         records[path] = record_path(data, universe, window, walk.positions, configs[path])
         frames.append(_positions_frame(walk.dates, walk.symbols, path, walk.raw, walk.positions))
     base = workspace.settings.build(PositionConfig, "positions")
-    for name, raw in baseline_positions(data.close).items():
+    for name, rule in BASELINES.items():
+        raw = rule(data.close)
         # a rule's full position is 1; scaled to the model's largest so that the same
         # smoothing and caps apply (the Sharpe ratio does not depend on it)
         positions = walk_positions(raw[window] * base.max_position, base)

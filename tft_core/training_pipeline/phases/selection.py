@@ -1,7 +1,6 @@
 """Phases ``prefiltered_features``, ``exploration_fold`` and ``vsn_stability_report``."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,13 @@ from tft_core.feature_selection import (
 )
 from tft_core.folds import FoldConfig, split_sessions
 from tft_core.models.config import XTrendConfig
-from tft_core.reports.html import stability_page
+from tft_core.reports.html import prefilter_page, stability_page
 from tft_core.reports.plots import training_curves, weights_bar
 from tft_core.schema import finite_or_none
 from tft_core.training.config import TrainingConfig
-from tft_core.training.exploration import explore
+from tft_core.training.exploration import ExplorationConfig, explore
+from tft_core.training.progress import ConsoleProgress
 from tft_core.training_pipeline.artifacts import Draft
-from tft_core.training_pipeline.config import ExplorationConfig
 from tft_core.training_pipeline.epochs import epochs_table
 from tft_core.training_pipeline.rows import FoldData, load_training_data, training_rows
 from tft_core.training_pipeline.workspace import Progress, Workspace
@@ -41,6 +40,7 @@ def prefiltered_features(
     )
     draft.write_json("prefilter.json", result.to_dict())
     draft.write_frame("table_prefilter.parquet", result.table().reset_index())
+    draft.write_text("prefilter.html", prefilter_page(result, title=f"Pre-filter, fold {key}"))
     counts = result.counts
     draft.summary.update(
         n_features=counts["features"],
@@ -65,17 +65,14 @@ def exploration_fold(
     """Short training with shadow features; weights and importances of every seed."""
     settings = workspace.settings
     kept = read_prefilter(workspace, key).kept
-    exploration = settings.build(ExplorationConfig, "exploration", **overrides)
     if "feature_selection" in workspace.skip:
         draft.write_json("skipped.json", {"reason": "feature selection was switched off"})
         draft.summary.update(skipped=True, n_features=len(kept))
         return
-    selection = settings.build(FeatureSelectionConfig, "selection")
-    training = replace(
-        settings.build(TrainingConfig, "training"),
-        pretrain_epochs=exploration.pretrain_epochs,
-        finetune_epochs=exploration.finetune_epochs,
-    )
+    seed = {"seed": overrides["seed"]} if "seed" in overrides else {}
+    n_seeds = {"n_seeds": overrides["n_seeds"]} if "n_seeds" in overrides else {}
+    exploration = settings.build(ExplorationConfig, "exploration", **n_seeds)
+    training = settings.build(TrainingConfig, "training", **seed)
     data = load_training_data(workspace, key, kept)
     part = training_rows(data, workspace.plan.fold(key), settings.build(FoldConfig, "folds"), kept)
     result = explore(
@@ -84,9 +81,8 @@ def exploration_fold(
         part.validation,
         model_config(workspace, len(kept), len(part.rows.symbols)),
         training,
-        seeds=tuple(exploration.seed + i for i in range(exploration.n_seeds)),
-        n_shadows=selection.n_shadows,
-        progress=progress,
+        exploration,
+        progress=ConsoleProgress(f"exploration {key}"),
     )
     records = result.records.assign(fold=key)
     draft.write_frame("records.parquet", records)
@@ -101,12 +97,13 @@ def exploration_fold(
     draft.summary.update(
         n_features=len(kept),
         n_seeds=exploration.n_seeds,
-        seed=exploration.seed,
-        sharpe_validation=finite_or_none(float(np.mean(result.val_sharpe))),
+        seed=training.seed,
+        sharpe_validation=finite_or_none(float(np.mean(result.val_sharpe_members))),
         optimiser_steps=result.optimiser_steps,
         top_feature=str(top.index[0]),
         top_lift=finite_or_none(float(top.iloc[0] * len(kept))),
-        seconds=round(result.seconds, 1),
+        seconds_training=round(result.seconds_training, 1),
+        seconds_measuring=round(result.seconds_measuring, 1),
     )
 
 

@@ -107,7 +107,7 @@ def strategy_signals(
                     message=f"{problem}; look at {ledger.path}",
                     values={},
                 )
-                for problem in ledger.verify()
+                for problem in ledger.verify(session)
             )
     frame = signals_frame(signals)
     draft.write_frame("table_signals.parquet", frame)

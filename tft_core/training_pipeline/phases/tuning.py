@@ -163,7 +163,7 @@ class StudyObjective:
 
     @cached_property
     def universe(self) -> Universe:
-        return self.workspace.universe(self.data.panel.symbols)
+        return self.workspace.dated_universe(self.data.panel.symbols)
 
     @cached_property
     def folds(self) -> list[InnerFold]:

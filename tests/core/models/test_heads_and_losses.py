@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+
+from tft_core.models.heads import QUANTILES, HeadOutput, make_head
+from tft_core.models.losses import (
+    Targets,
+    gaussian_nll,
+    net_returns,
+    pinball,
+    sharpe_loss,
+    training_loss,
+)
+
+
+def targets(y, inverse_sigma, cost, bears) -> Targets:
+    return Targets(
+        torch.tensor(y, dtype=torch.float64),
+        torch.tensor(inverse_sigma, dtype=torch.float64),
+        torch.tensor(cost, dtype=torch.float64),
+        torch.tensor(bears),
+    )
+
+
+def test_net_returns_pay_for_the_change_of_the_scaled_position() -> None:
+    z = torch.tensor([[0.5, -0.5, -0.5]], dtype=torch.float64)
+    t = targets([[1.0, 2.0, -1.0]], [[100.0, 50.0, 100.0]], [[1e-3] * 3], [[True] * 3])
+    # held: 50, −25, −50; traded: 50, 75, 25
+    expected = [[0.5 - 0.5 * 0.05, -1.0 - 0.5 * 0.075, 0.5 - 0.5 * 0.025]]
+    np.testing.assert_allclose(net_returns(z, t, 0.5), expected, rtol=1e-12)
+    np.testing.assert_allclose(net_returns(z, t, 0.0), [[0.5, -1.0, 0.5]], rtol=1e-12)
+
+
+def test_the_first_step_with_known_volatility_pays_the_entry() -> None:
+    z = torch.tensor([[0.9, 0.5]], dtype=torch.float64)
+    t = targets([[0.0, 0.0]], [[0.0, 100.0]], [[1e-3, 1e-3]], [[False, True]])
+    np.testing.assert_allclose(net_returns(z, t, 1.0), [[0.0, -0.05]], rtol=1e-12)
+
+
+def test_the_sharpe_loss_is_equation_8() -> None:
+    r = np.random.default_rng(0).standard_normal(500) + 0.1
+    expected = -np.sqrt(252) * r.mean() / r.std()
+    assert float(sharpe_loss(torch.from_numpy(r))) == pytest.approx(expected, rel=1e-8)
+
+
+def test_the_likelihood_is_the_normal_one() -> None:
+    rng = np.random.default_rng(0)
+    mu, sigma, y = rng.standard_normal(50), rng.uniform(0.5, 2, 50), rng.standard_normal(50)
+    loss = gaussian_nll(*(torch.from_numpy(a) for a in (mu, sigma, y)))
+    assert float(loss) == pytest.approx(-norm.logpdf(y, mu, sigma).mean(), rel=1e-10)
+
+
+def test_pinball_is_smallest_at_the_quantiles_of_the_sample() -> None:
+    y = torch.from_numpy(np.random.default_rng(0).standard_normal(4001))
+    best = torch.quantile(y, torch.tensor(QUANTILES, dtype=torch.float64))
+    at_best = float(pinball(best.expand(len(y), -1), y))
+    for shift in (-0.2, 0.2):
+        assert float(pinball((best + shift).expand(len(y), -1), y)) > at_best
+
+
+def test_pinball_of_one_pair_by_hand() -> None:
+    q = torch.zeros(1, len(QUANTILES), dtype=torch.float64)
+    # y = 2 above every quantile costs level·2 each; y = −1 below costs (1 − level)·1 each
+    assert float(pinball(q, torch.tensor([2.0], dtype=torch.float64))) == pytest.approx(
+        2 * sum(QUANTILES)
+    )
+    assert float(pinball(q, torch.tensor([-1.0], dtype=torch.float64))) == pytest.approx(
+        13 - sum(QUANTILES)
+    )
+
+
+def test_steps_that_bear_no_loss_do_not_enter_it() -> None:
+    rng = np.random.default_rng(0)
+    y, bears = rng.standard_normal((3, 6)), rng.random((3, 6)) < 0.6
+    t = targets(y, np.full((3, 6), 100.0), np.full((3, 6), 1e-3), bears)
+    z = torch.from_numpy(rng.uniform(-1, 1, (3, 6)))
+    mu, sigma = torch.from_numpy(rng.standard_normal((3, 6))), torch.full((3, 6), 0.7).double()
+    loss = training_loss(HeadOutput(z, mu, sigma), t, cost_factor=0.0, mle_weight=0.3)
+    r = (z.numpy() * y)[bears]
+    nll = -norm.logpdf(y[bears], mu.numpy()[bears], 0.7).mean()
+    expected = -np.sqrt(252) * r.mean() / r.std() + 0.3 * nll
+    assert float(loss) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["sharpe", "joint_mle", "joint_quantile"])
+def test_every_head_gives_a_position_inside_one(mode) -> None:
+    head = make_head(mode, 8, 0.0)
+    output = head(torch.randn(4, 5, 8) * 10)
+    assert output.z.shape == (4, 5)
+    assert float(output.z.detach().abs().max()) <= 1.0
+    assert (output.mu is not None) == (mode == "joint_mle")
+    assert (output.quantiles is not None) == (mode == "joint_quantile")
+    if output.sigma is not None:
+        assert float(output.sigma.detach().min()) > 0.0
+    if output.quantiles is not None:
+        assert output.quantiles.shape == (4, 5, 13)
+
+
+@pytest.mark.parametrize("mode", ["joint_mle", "joint_quantile"])
+def test_the_position_is_learned_from_the_forecast_alone(mode) -> None:
+    head = make_head(mode, 8, 0.0)
+    output = head(torch.randn(2, 3, 8))
+    forecast = output.mu if output.mu is not None else output.quantiles
+    assert torch.autograd.grad(output.z.sum(), forecast)[0].abs().sum() > 0

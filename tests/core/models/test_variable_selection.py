@@ -1,0 +1,174 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tft_core.models.variable_selection import (
+    GrnSelection,
+    IdentifiedSelection,
+    PaperSelection,
+)
+
+V, H, D, N, G = 7, 4, 5, 40, 3
+
+
+@pytest.fixture(autouse=True)
+def in_double():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        yield
+    torch.set_default_dtype(before)
+
+
+@pytest.fixture
+def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return torch.randn(N, V), torch.randint(0, G, (N,)), torch.randn(G, D)
+
+
+def plain_identified(
+    module: IdentifiedSelection, x: torch.Tensor, shown: torch.Tensor
+) -> torch.Tensor:
+    """vsn.md's formulas, variable by variable, with batch statistics."""
+    out = torch.zeros(len(x), D) + module.bias
+    for j in range(V):
+        h = F.elu(x[:, j : j + 1] * module.slope[j] + module.shift[j])
+        mu = h.mean(dim=0)
+        cov = (h - mu).T @ (h - mu) / len(x)
+        w2 = module.mix[j]
+        s = torch.sqrt(torch.trace(w2.T @ cov @ w2) + 1e-6)
+        f = (h - mu) @ w2 / s
+        out = out + F.relu(module.u[j]) * shown[:, j : j + 1] * f / V**0.5
+    return out
+
+
+def test_the_identified_fast_form_equals_its_plain_form_with_gradients(inputs) -> None:
+    x, group, side = inputs
+    module = IdentifiedSelection(V, H, D, 0.5).train()
+    with torch.no_grad():
+        module.u.uniform_(0.1, 2.0)
+        module.bias.normal_()
+    state = torch.random.get_rng_state()
+    fast = module(x, group, side)
+    torch.random.set_rng_state(state)
+    drawn = torch.rand(G, V) < 0.5
+    plain = plain_identified(module, x, (drawn.double() / 0.5)[group])
+    torch.testing.assert_close(fast, plain, atol=1e-9, rtol=0)
+    probe = torch.randn(N, D)
+    parameters = list(module.parameters())
+    for a, b in zip(
+        torch.autograd.grad((fast * probe).sum(), parameters),
+        torch.autograd.grad((plain * probe).sum(), parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, atol=1e-9, rtol=0)
+
+
+def test_a_mask_is_drawn_per_variable_and_asset_of_the_minibatch(inputs) -> None:
+    x, group, side = inputs
+    module = IdentifiedSelection(V, H, D, 0.5).train()
+    same = x[:1].expand(N, -1).contiguous()
+    same[0] += 0.1  # a spread to normalise by
+    out = module(same, group, side)[1:]
+    for g in range(G):
+        rows = out[group[1:] == g]
+        torch.testing.assert_close(rows, rows[:1].expand_as(rows))
+    assert len(torch.unique(out.round(decimals=9), dim=0)) == G
+
+
+def test_contributions_are_normalised_whatever_the_scale_of_a_variable(inputs) -> None:
+    x, group, side = inputs
+    module = IdentifiedSelection(V, H, D, 0.0).train()
+    with torch.no_grad():
+        module.mix.mul_(torch.logspace(-2, 3, V)[:, None, None])
+    module(x, group, side)
+    module.eval()
+    for j in range(V):
+        part = module.contribution(x[:, j], j)
+        assert part.mean(dim=0).abs().max() < 1e-9
+        # E‖(w/√V) f̂‖² = 1/V for w = 1, up to the 1e-6 under the root
+        assert float((part**2).sum(dim=1).mean()) == pytest.approx(1 / V, rel=0.05)
+
+
+def test_evaluation_output_is_the_sum_of_contributions(inputs) -> None:
+    x, group, side = inputs
+    module = IdentifiedSelection(V, H, D, 0.5).train()
+    for _ in range(3):
+        module(torch.randn(N, V), group, side)
+    module.eval()
+    parts = sum(module.contribution(x[:, j], j) for j in range(V))
+    torch.testing.assert_close(module(x, group, side), parts + module.bias, atol=1e-9, rtol=0)
+
+
+def test_leaving_out_dead_variables_changes_nothing(inputs) -> None:
+    x, group, side = inputs
+    module = IdentifiedSelection(V, H, D, 0.0).train()
+    with torch.no_grad():
+        module.u[[1, 2, 4]] = 0.0
+    assert module._alive() is not None
+    fast = module(x, group, side)
+    plain = plain_identified(module, x, torch.ones(N, V))
+    torch.testing.assert_close(fast, plain, atol=1e-9, rtol=0)
+    gradient = torch.autograd.grad(fast.sum(), module.u)[0]
+    assert (gradient[[1, 2, 4]] == 0).all()
+    assert module.static_weights()[[1, 2, 4]].sum() == 0
+    assert float(module.static_weights().sum()) == pytest.approx(1.0)
+
+
+def test_running_statistics_average_the_first_batches_then_move_by_momentum() -> None:
+    module = IdentifiedSelection(1, 1, 1, 0.0).train()
+    group, side = torch.zeros(50, dtype=torch.int64), torch.zeros(1, 1)
+    seen = []
+    for _ in range(30):
+        x = torch.randn(50, 1)
+        h = F.elu(x * module.slope[0] + module.shift[0])
+        seen.append(float(h.mean()))
+        module(x, group, side)
+    expected = np.mean(seen[:20])
+    for value in seen[20:]:
+        expected = 0.95 * expected + 0.05 * value
+    assert float(module.running_mean) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_folded_paper_form_is_equation_13(inputs) -> None:
+    x, group, side = inputs
+    module = PaperSelection(V, H, D, D, 0.3).eval()
+    with torch.no_grad():
+        module.bias.normal_()
+    s = side[group]
+    net = module.weight_net
+    a = F.elu(x @ net.linear1.weight.T + net.linear1.bias + s @ net.linear2.weight.T)
+    w = torch.softmax(a @ net.linear3.weight.T + net.linear3.bias, dim=1)
+    expected = torch.zeros(N, D)
+    for j in range(V):
+        h = F.elu(x[:, j : j + 1] * module.slope[j] + module.shift[j])
+        expected += w[:, j : j + 1] * (h @ module.mix[j] + module.bias[j])
+    torch.testing.assert_close(module(x, group, side), expected, atol=1e-9, rtol=0)
+    torch.testing.assert_close(module.weights(x, group, side), w, atol=1e-12, rtol=0)
+
+
+def test_the_batched_tft_form_equals_a_loop_of_grns(inputs) -> None:
+    x, group, side = inputs
+    module = GrnSelection(V, H, D, D, 0.3).eval()
+    w = module.weights(x, group, side)
+    expected = torch.zeros(N, D)
+    for j in range(V):
+        e = x[:, j : j + 1] * module.embed_slope[j] + module.embed_shift[j]
+        inner = F.elu(e @ module.fc1[j] + module.fc1_bias[j]) @ module.fc2[j] + module.fc2_bias[j]
+        value, gate = (inner @ module.gate[j] + module.gate_bias[j]).chunk(2, dim=1)
+        summed = e @ module.skip[j] + module.skip_bias[j] + value * torch.sigmoid(gate)
+        centred = summed - summed.mean(dim=1, keepdim=True)
+        normed = centred / torch.sqrt((centred**2).mean(dim=1, keepdim=True) + 1e-5)
+        expected += w[:, j : j + 1] * (normed * module.gain[j] + module.offset[j])
+    torch.testing.assert_close(module(x, group, side), expected, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("form", [PaperSelection, GrnSelection])
+def test_weights_depend_on_row_and_entity_and_sum_to_one(form, inputs) -> None:
+    x, group, side = inputs
+    module = form(V, H, D, D, 0.0).eval()
+    w = module.weights(x, group, side)
+    torch.testing.assert_close(w.sum(dim=1), torch.ones(N))
+    moved = module.weights(x, (group + 1) % G, side)
+    assert (w - moved).abs().max() > 1e-4
