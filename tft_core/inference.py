@@ -279,7 +279,7 @@ class TFTInferencePipeline:
                 f"{missing[0]} must be a session with at least one bar of the universe, found "
                 f"none; newest session in the store: {inputs.panel.dates[-1].date()}"
             )
-        self._refuse_drift(inputs, dates[-1])
+        self.refuse_drift(inputs, dates[-1])
         importance = self._importance(inputs, [pd.Timestamp(d) for d in dates])
         elapsed_ms = (time.perf_counter() - started) * 1e3
         return [
@@ -404,7 +404,8 @@ class TFTInferencePipeline:
                 "materialize production_checkpoint"
             )
 
-    def _refuse_drift(self, inputs: MarketInputs, last: date) -> None:
+    def refuse_drift(self, inputs: MarketInputs, last: date) -> None:
+        """Raise where the newest features are no longer distributed as in training."""
         quantiles = self.metadata.feature_quantiles
         recent = inputs.panel.dates <= pd.Timestamp(last)
         values = inputs.panel.select(self.feature_names).values[recent]

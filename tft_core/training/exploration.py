@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
 from tft_core.errors import ConfigError, TrainingError
+from tft_core.metrics import sharpe_ann
 from tft_core.models.batching import RowTensors
 from tft_core.models.config import XTrendConfig
 from tft_core.models.ensemble import encode_in_chunks, integrated_gradients
@@ -26,7 +27,6 @@ from tft_core.training.determinism import pinned
 from tft_core.training.evaluation import diversified, net_by_row, scored_rows
 from tft_core.training.loop import MemberResult, train_member
 from tft_core.training.progress import Progress
-from tft_core.metrics import sharpe_ann
 
 RECORD_COLUMNS = (
     "seed",

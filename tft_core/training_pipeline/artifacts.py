@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from tft_core.checks import Finding
+from tft_core.checks.findings import Finding
 from tft_core.errors import ArtifactError
 from tft_core.schema import canonical_json, content_hash, file_hash
 
@@ -179,11 +179,9 @@ class ArtifactStore:
         pointer = folder / f".{POINTER}-{uuid.uuid4().hex[:8]}"
         pointer.write_text(version, encoding="utf-8")
         _fsync(pointer)
-        previous = self.current(asset, key) if (folder / POINTER).exists() else None
+        # the version before stays until `sweep`: somebody may be reading it
         pointer.replace(folder / POINTER)
         _fsync(folder)
-        if previous is not None and previous.content_hash == digest:
-            shutil.rmtree(previous.path)
 
     def sweep(self, is_old: Callable[[Path], bool]) -> list[Path]:
         """Remove superseded versions that ``is_old`` names; returns what was removed."""

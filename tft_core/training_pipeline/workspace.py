@@ -6,18 +6,20 @@ paths and settings; the science of each asset lies in ``phases``.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
 
-from tft_core.checkpoint_manager import CheckpointManager
+from tft_core.checks.findings import Finding
 from tft_core.config import Settings, load_settings
 from tft_core.data.store import MarketDataStore
 from tft_core.data.universe import Universe, UniverseConfig
-from tft_core.errors import ArtifactError, ConfigError, FoldError
+from tft_core.errors import ArtifactError, ConfigError, DataError, FoldError
 from tft_core.features.builder import FeatureConfig, MegaFeatureBuilder
 from tft_core.folds import FoldConfig, FoldPlan
 from tft_core.hp_tuner.config import TunerConfig
 from tft_core.schema import LIVE_FOLD
 from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore
+from tft_core.training_pipeline.config import StoreConfig
 from tft_core.training_pipeline.graph import (
     LIFECYCLE,
     SPECS,
@@ -26,6 +28,39 @@ from tft_core.training_pipeline.graph import (
     keys_of,
     made_from,
 )
+
+
+def feature_days(workspace: "Workspace", store: MarketDataStore, key: str) -> tuple[date, date]:
+    """First and last day of the feature rows of a partition, as far as the store reaches.
+
+    Raises:
+        DataError: The store does not reach the partition.
+    """
+    start, end = workspace.plan.feature_span(key)
+    limits = workspace.settings.build(StoreConfig, "store")
+    first = (limits.start or store.first_session()) if start is None else start
+    last = (limits.end or store.last_session()) if end is None else end - timedelta(days=1)
+    if last < first:
+        raise DataError(
+            f"the store must reach {first} for partition {key}, found its newest bar on {last}; "
+            "ingest newer data, or lower folds.n_windows (`tft doctor` says to what)"
+        )
+    return first, last
+
+
+def market_rows(workspace: "Workspace", store: MarketDataStore, key: str) -> dict[str, Any]:
+    """Content hash and span of the bars on a partition's rows, as known on its last day."""
+    symbols = workspace.universe(store.symbols()).symbols
+    first, last = feature_days(workspace, store, key)
+    return {
+        "data_hash": store.data_hash(symbols, first, last, as_of=last),
+        "first": first.isoformat(),
+        "last": last.isoformat(),
+    }
+
+
+if TYPE_CHECKING:
+    from tft_core.checkpoint_manager import CheckpointManager
 
 Progress = Callable[[str], None]
 """Takes one line about what is being done."""
@@ -38,7 +73,6 @@ class Workspace:
     settings: Settings
     plan: FoldPlan
     artifacts: ArtifactStore
-    registry: CheckpointManager
     retune_every: int
     skip: frozenset[str] = field(default_factory=frozenset)
     """Toggles of the plan: ``tuning``, ``feature_selection``."""
@@ -50,9 +84,15 @@ class Workspace:
             settings=resolved,
             plan=FoldPlan.from_config(resolved.build(FoldConfig, "folds")),
             artifacts=ArtifactStore(resolved.artifacts_dir),
-            registry=CheckpointManager(resolved.checkpoints_dir),
             retune_every=resolved.build(TunerConfig, "tuning").retune_every,
         )
+
+    @property
+    def registry(self) -> "CheckpointManager":
+        """The model registry; loading it loads torch, so it is made on use."""
+        from tft_core.checkpoint_manager import CheckpointManager
+
+        return CheckpointManager(self.settings.checkpoints_dir)
 
     def store(self) -> MarketDataStore:
         """The market store, read-only; close it (it is a context manager)."""
@@ -89,11 +129,24 @@ class Workspace:
         artifact = self.artifacts.current(asset, key)
         if artifact is None or artifact.fingerprint != self.fingerprint(asset):
             return False
+        if asset == "market_data" and not self._store_agrees(artifact):
+            return False
         for upstream, upstream_key in self.upstream(asset, key):
             made = self.artifacts.current(upstream, upstream_key)
             if made is None or artifact.made_from.get(made.name) != made.content_hash:
                 return False
         return set(artifact.made_from) == {f"{a}/{k}" for a, k in self.upstream(asset, key)}
+
+    def _store_agrees(self, artifact: Artifact) -> bool:
+        """Whether the store still holds the bars that a ``market_data`` artifact describes."""
+        with self.store() as store:
+            return artifact.json("rows.json") == market_rows(self, store, artifact.key)
+
+    def health(self) -> tuple[Finding, ...]:
+        """What is wrong with serving today: stale bars, an old model, drifted inputs."""
+        from tft_core.training_pipeline.health import health_findings
+
+        return health_findings(self)
 
     def lifecycle(self) -> list[tuple[str, str]]:
         """Every (asset, key) from market data to the checkpoint, upstream first."""

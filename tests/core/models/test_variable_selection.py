@@ -88,7 +88,7 @@ def test_contributions_are_normalised_whatever_the_scale_of_a_variable(inputs) -
         part = module.contribution(x[:, j], j)
         assert part.mean(dim=0).abs().max() < 1e-9
         # E‖(w/√V) f̂‖² = 1/V for w = 1, up to the 1e-6 under the root
-        assert float((part**2).sum(dim=1).mean()) == pytest.approx(1 / V, rel=0.05)
+        assert float((part**2).sum(dim=1).mean().detach()) == pytest.approx(1 / V, rel=0.05)
 
 
 def test_evaluation_output_is_the_sum_of_contributions(inputs) -> None:

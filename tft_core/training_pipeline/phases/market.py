@@ -1,7 +1,6 @@
 """Phases ``market_data`` and ``mega_features``: from the store to stored feature rows."""
 
 from collections.abc import Mapping
-from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,6 @@ import pandas as pd
 from tft_core.checks import Finding, features_are_covered
 from tft_core.data.panel import FIELDS, MarketPanel
 from tft_core.data.quality import bar_findings, quality_summary
-from tft_core.data.store import MarketDataStore
 from tft_core.data.universe import Universe, UniverseConfig
 from tft_core.errors import DataError
 from tft_core.features.audit import causality_audit, finite_history_audit
@@ -20,8 +18,12 @@ from tft_core.positions import CostConfig, cost_rates
 from tft_core.reports.html import data_quality_page
 from tft_core.reports.plots import coverage_png
 from tft_core.training_pipeline.artifacts import Draft
-from tft_core.training_pipeline.config import StoreConfig
-from tft_core.training_pipeline.workspace import Progress, Workspace
+from tft_core.training_pipeline.workspace import (
+    Progress,
+    Workspace,
+    feature_days,
+    market_rows,
+)
 
 AUDIT_SYMBOLS, AUDIT_ROWS = 6, 40
 
@@ -32,19 +34,17 @@ def market_data(
     """Content hash and quality of the bars on the partition's rows."""
     with workspace.store() as store:
         symbols = workspace.universe(store.symbols()).symbols
-        first, last = _span(workspace, store, key)
+        first, last = feature_days(workspace, store, key)
         panel = store.panel(symbols, first, last, as_of=last)
         if not len(panel.dates):
             raise DataError(
                 f"the store must hold bars in [{first}, {last}] for partition {key}, found none; "
                 "move folds.anchor or run `tft ingest`"
             )
-        digest = store.data_hash(symbols, first, last, as_of=last)
+        rows = market_rows(workspace, store, key)
     n_rows = int(panel.has_session.sum())
     draft.findings.extend(_sanity(panel))
-    draft.write_json(
-        "rows.json", {"data_hash": digest, "n_rows": n_rows, "first": first, "last": last}
-    )
+    draft.write_json("rows.json", rows)
     draft.write_frame("table_quality.parquet", quality_summary(panel).reset_index())
     draft.summary.update(
         n_rows=n_rows,
@@ -52,7 +52,7 @@ def market_data(
         n_sessions=len(panel.dates),
         first=str(panel.dates[0].date()),
         last=str(panel.dates[-1].date()),
-        data_hash=digest[:16],
+        data_hash=rows["data_hash"][:16],
         n_findings=len(draft.findings),
     )
 
@@ -81,7 +81,7 @@ def mega_features(
     builder = workspace.builder()
     with workspace.store() as store:
         symbols = workspace.universe(store.symbols()).symbols
-        first, last = _span(workspace, store, key)
+        first, last = feature_days(workspace, store, key)
         progress(f"mega_features {key}: {len(builder.feature_names)} features, {first} to {last}")
         panel = builder.build(store, symbols=symbols, start=first, end=last)
         history = store.history_start(symbols, first, builder.required_lookback())
@@ -168,19 +168,6 @@ def symbol_group_coverage(
         for group, names in builder.groups.items()
     }
     return pd.DataFrame(columns, index=list(symbols))
-
-
-def _span(workspace: Workspace, store: MarketDataStore, key: str) -> tuple[date, date]:
-    start, end = workspace.plan.feature_span(key)
-    limits = workspace.settings.build(StoreConfig, "store")
-    first = (limits.start or store.first_session()) if start is None else start
-    last = (limits.end or store.last_session()) if end is None else end - timedelta(days=1)
-    if last < first:
-        raise DataError(
-            f"the store must reach {first} for partition {key}, found its newest bar on {last}; "
-            "ingest newer data, or lower folds.n_windows (`tft init --data` proposes it)"
-        )
-    return first, last
 
 
 def _audit(builder: MegaFeatureBuilder, market: MarketPanel) -> list[Finding]:

@@ -16,6 +16,7 @@ from tft_core.baselines import BASELINES
 from tft_core.checkpoint_manager import CheckpointMetadata
 from tft_core.checks import Finding, training_converged
 from tft_core.data.universe import UniverseConfig
+from tft_core.evidence import EvidenceLedger
 from tft_core.features.builder import FeatureConfig
 from tft_core.folds import FoldConfig
 from tft_core.hp_tuner import SearchSpace, TunerConfig
@@ -138,6 +139,9 @@ def out_of_sample(
         frames.append(
             _positions_frame(data.dates[window], data.panel.symbols, name, raw[window], positions)
         )
+    EvidenceLedger.under(workspace.settings.home).record_look(
+        content_hash(candidates), [key], "out_of_sample"
+    )
     daily = pd.concat([record.frame(path) for path, record in records.items()], ignore_index=True)
     draft.write_frame("daily.parquet", daily)
     draft.write_frame("positions.parquet", pd.concat(frames, ignore_index=True))

@@ -20,8 +20,8 @@ from tft_core.hp_tuner import (
     SearchSpace,
     TunerConfig,
     inner_folds,
+    tunable_defaults,
 )
-from tft_core.hp_tuner.space import TUNABLE
 from tft_core.models.config import XTrendConfig
 from tft_core.positions import PositionConfig, walk_positions
 from tft_core.schema import MODEL_TYPE, finite_or_none
@@ -101,14 +101,11 @@ def _without_times(study: dict[str, Any]) -> dict[str, Any]:
 def default_values(workspace: Workspace) -> dict[str, Any]:
     """Every tunable setting as configured: the default configuration."""
     settings = workspace.settings
-    parts = (
+    return tunable_defaults(
         settings.build(XTrendConfig, "model", n_features=1, n_assets=1),
         settings.build(TrainingConfig, "training"),
         settings.build(PositionConfig, "positions"),
     )
-    owner = dict(zip(("model", "training", "positions"), parts, strict=True))
-    values = {name: getattr(owner[of], name) for name, (of, _) in TUNABLE.items()}
-    return {**values, "warmup": owner["model"].warmup}
 
 
 def default_params(workspace: Workspace) -> dict[str, Any]:

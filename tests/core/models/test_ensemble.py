@@ -1,0 +1,195 @@
+import numpy as np
+import pytest
+import torch
+from row_tables import planted_rows, poisoned
+
+from tft_core.errors import CheckpointError, ModelError
+from tft_core.models.batching import RowTensors
+from tft_core.models.config import XTrendConfig
+from tft_core.models.ensemble import Ensemble, make_bank
+from tft_core.models.io import weight_hash
+from tft_core.models.network import XTrend
+from tft_core.sequences import sample_contexts
+
+ROWS = planted_rows(n_assets=3, n_days=90, n_features=6, late={2: 40})
+
+
+def untrained(n_members: int = 2, **changes) -> Ensemble:
+    """Random weights, running statistics of one batch, banks before date 50."""
+    config = XTrendConfig.smoke(n_features=6, n_assets=3, **changes)
+    members, banks = [], []
+    for seed in range(n_members):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            member = XTrend(config)
+            tensors = RowTensors.of(ROWS, config)
+            contexts = None
+            if config.uses_context:
+                contexts = sample_contexts(
+                    ROWS,
+                    config.n_context,
+                    config.ctx_len,
+                    config.context_mode,
+                    np.random.default_rng(seed),
+                    before_date_index=50,
+                )
+            choice = np.zeros((20, config.n_context), np.int64) if contexts else None
+            index = np.arange(20)[:, None] + np.arange(config.seq_len)
+            member.train()(tensors.batch(index, contexts, choice))
+            bank = make_bank(member, tensors, contexts, ROWS) if contexts else None
+        members.append(member)
+        banks.append(bank)
+    return Ensemble(config, members, banks)
+
+
+FORMS = [
+    {},
+    {"context_mode": "none"},
+    {"context_mode": "time", "ctx_len": 16},
+    {"context_mode": "segment", "share_vsn": False},
+    {"vsn": "paper", "share_vsn": False},
+    {"vsn": "tft", "loss_mode": "joint_mle"},
+    {"loss_mode": "joint_quantile", "lstm_layers": 2},
+]
+
+
+@pytest.mark.parametrize("changes", FORMS)
+def test_a_rows_position_does_not_depend_on_what_else_is_in_the_batch(changes: dict) -> None:
+    ensemble = untrained(**changes)
+    at = np.array([3, 20, 55, 100, 150, 185, 200, 229])
+    together = ensemble.predict(ROWS, at)
+    for i, row in enumerate(at):
+        alone = ensemble.predict(ROWS, np.array([row]))
+        np.testing.assert_allclose(alone.member_z[:, 0], together.member_z[:, i], atol=1e-6)
+        if together.mu is not None and together.sigma is not None:
+            assert alone.mu is not None and alone.sigma is not None
+            np.testing.assert_allclose(alone.mu[0], together.mu[i], atol=1e-6)
+            np.testing.assert_allclose(alone.sigma[0], together.sigma[i], atol=1e-6)
+        if together.quantiles is not None:
+            assert alone.quantiles is not None
+            np.testing.assert_allclose(alone.quantiles[0], together.quantiles[i], atol=1e-6)
+    assert np.unique(together.z).size > 4
+
+
+@pytest.mark.parametrize("changes", FORMS[:4])
+def test_replacing_the_future_leaves_past_positions_bit_identical(changes: dict) -> None:
+    ensemble = untrained(**changes)
+    past = np.flatnonzero(ROWS.date_index < 60)
+    before = ensemble.predict(ROWS, past).member_z
+    after = ensemble.predict(poisoned(ROWS, 60), past).member_z
+    np.testing.assert_array_equal(before, after)
+
+
+def test_predicting_is_repeatable_and_leaves_the_callers_random_state_alone() -> None:
+    ensemble = untrained()
+    torch.manual_seed(5)
+    state = torch.random.get_rng_state()
+    first = ensemble.predict(ROWS, np.arange(30)).member_z
+    np.testing.assert_array_equal(first, ensemble.predict(ROWS, np.arange(30)).member_z)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("changes", FORMS)
+def test_an_ensemble_survives_its_state_dict(changes: dict) -> None:
+    ensemble = untrained(**changes)
+    state = ensemble.state_dict()
+    again = Ensemble.from_state(ensemble.config, state)
+    assert weight_hash(again.state_dict()) == weight_hash(state)
+    at = np.arange(0, 200, 13)
+    np.testing.assert_array_equal(
+        again.predict(ROWS, at).member_z, ensemble.predict(ROWS, at).member_z
+    )
+
+
+def test_a_state_that_does_not_fit_is_refused_by_name() -> None:
+    ensemble = untrained()
+    state = ensemble.state_dict()
+    with pytest.raises(CheckpointError, match="nothing else, found 'member_0/intruder'"):
+        Ensemble.from_state(ensemble.config, {**state, "member_0/intruder": torch.zeros(1)})
+    name = "member_1/embedding.weight"
+    with pytest.raises(CheckpointError, match=f"tensor {name} must be torch.float32.*found none"):
+        Ensemble.from_state(ensemble.config, {k: v for k, v in state.items() if k != name})
+    with pytest.raises(CheckpointError, match=r"bank_0/keys must be.*found torch.float32 \(1,\)"):
+        Ensemble.from_state(ensemble.config, {**state, "bank_0/keys": torch.zeros(1)})
+
+
+def test_an_asset_mapped_to_unknown_is_not_any_asset_of_the_training() -> None:
+    ensemble = untrained()
+    at = np.array([70, 150])
+    default = ensemble.predict(ROWS, at).z
+    same = ensemble.predict(ROWS, at, entity=np.array([1, 2, 3])).z
+    unknown = ensemble.predict(ROWS, at, entity=np.array([0, 0, 0])).z
+    np.testing.assert_array_equal(default, same)
+    assert (unknown != default).all()
+    with pytest.raises(ModelError, match=r"index in \[0, 3\].*map assets the model does not"):
+        ensemble.predict(ROWS, at, entity=np.array([1, 2, 4]))
+
+
+def test_rows_with_other_features_than_the_models_are_refused() -> None:
+    with pytest.raises(ModelError, match="the 6 features the model was made for, found 4"):
+        untrained().predict(planted_rows(n_features=4), np.array([0]))
+
+
+@pytest.mark.parametrize("changes", [{}, {"vsn": "paper", "share_vsn": False}])
+def test_integrated_gradients_add_up_to_the_change_of_the_position(changes: dict) -> None:
+    ensemble = untrained(**changes)
+    at = np.array([5, 80, 150, 220])
+    parts = ensemble.importance(ROWS, at, n_steps=16)
+    zeros = ROWS.with_features(np.zeros_like(ROWS.features), ROWS.feature_names)
+    moved = ensemble.predict(ROWS, at).z - ensemble.predict(zeros, at).z
+    np.testing.assert_allclose(parts.sum(axis=1), moved, atol=2e-4)
+    assert np.abs(moved).max() > 1e-3
+
+
+def test_static_weights_need_no_rows_and_others_say_that_they_do() -> None:
+    weights = untrained().vsn_weights()
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0, rtol=1e-6)
+    assert weights.shape == (2, 6)
+    dependent = untrained(vsn="paper")
+    with pytest.raises(ModelError, match="weights of the paper form must be asked for with rows"):
+        dependent.vsn_weights()
+    by_row = dependent.vsn_weights(ROWS, np.array([3, 100]))
+    assert by_row.shape == (2, 2, 6)
+    np.testing.assert_allclose(by_row.sum(axis=2), 1.0, rtol=1e-5)
+
+
+def test_the_mixture_of_gaussian_members_is_wider_than_their_mean_width() -> None:
+    ensemble = untrained(loss_mode="joint_mle")
+    at = np.array([100])
+    both = ensemble.predict(ROWS, at)
+    alone = [
+        Ensemble(ensemble.config, [m], [b]).predict(ROWS, at)
+        for m, b in zip(ensemble.members, ensemble.banks, strict=True)
+    ]
+    assert both.sigma is not None
+    mus = np.array([o.mu[0] for o in alone if o.mu is not None])
+    sigmas = np.array([o.sigma[0] for o in alone if o.sigma is not None])
+    # Var = E[σ²] + Var[μ] of an equal mixture
+    assert both.sigma[0] == pytest.approx(np.sqrt((sigmas**2).mean() + mus.var()), rel=1e-6)
+    assert np.isnan(alone[0].disagreement).all()
+    assert both.disagreement[0] == pytest.approx(np.std(both.member_z[:, 0], ddof=1))
+
+
+def test_the_bank_says_from_when_it_may_be_used() -> None:
+    ensemble = untrained()
+    available = ensemble.context_available
+    assert available is not None
+    assert available < ROWS.dates[50].to_datetime64()
+    assert untrained(context_mode="none").context_available is None
+
+
+def test_the_context_bank_equals_encoding_the_same_contexts_in_the_batch() -> None:
+    ensemble = untrained(n_members=1)
+    member, config = ensemble.members[0], ensemble.config
+    tensors = RowTensors.of(ROWS, config)
+    contexts = sample_contexts(
+        ROWS, config.n_context, config.ctx_len, "random", np.random.default_rng(0),
+        before_date_index=50,
+    )  # fmt: skip
+    index = np.arange(60, 60 + config.seq_len)[None].repeat(2, 0)
+    choice = np.arange(config.n_context)[None].repeat(2, 0)
+    with torch.no_grad():
+        batch = tensors.batch(index, contexts, choice)
+        from_batch = member.eval()(batch).z
+        from_bank = member(tensors.batch(index), make_bank(member, tensors, contexts, ROWS)).z
+    torch.testing.assert_close(from_batch, from_bank, atol=1e-6, rtol=0)
