@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from tft_core.errors import ConfigError, FoldError
-from tft_core.folds import FoldPlan
+from tft_core.folds import WalkForward
 from tft_core.schema import LIVE_FOLD
 from tft_core.training_pipeline.config import OperationsConfig
 from tft_core.training_pipeline.graph import AssetSpec, Relation, keys_of, upstream_keys
@@ -34,7 +34,7 @@ class LifecyclePartitions:
     sessions: dg.TimeWindowPartitionsDefinition
 
     @classmethod
-    def from_plan(cls, plan: FoldPlan, operations: OperationsConfig) -> "LifecyclePartitions":
+    def from_plan(cls, plan: WalkForward, operations: OperationsConfig) -> "LifecyclePartitions":
         first = operations.first_session or plan.folds[0].test_start
         if first is None:
             raise FoldError("the first fold must have a test window, found none")
@@ -69,7 +69,7 @@ class LifecyclePartitions:
 
 
 def mapping_for(
-    relation: Relation, upstream: AssetSpec, spec: AssetSpec, plan: FoldPlan, retune_every: int
+    relation: Relation, upstream: AssetSpec, spec: AssetSpec, plan: WalkForward, retune_every: int
 ) -> dg.PartitionMapping | None:
     """How partitions of ``spec`` follow from those of ``upstream``; ``None``: Dagster's default.
 

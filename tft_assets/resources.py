@@ -9,7 +9,7 @@ from pydantic import Field
 
 from tft_core.checks import Finding
 from tft_core.config import Settings, load_settings
-from tft_core.folds import FoldPlan
+from tft_core.folds import WalkForward
 from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore
 
 
@@ -19,7 +19,7 @@ class LifecycleWorkspace(Protocol):
     @property
     def settings(self) -> Settings: ...
     @property
-    def plan(self) -> FoldPlan: ...
+    def plan(self) -> WalkForward: ...
     @property
     def artifacts(self) -> ArtifactStore: ...
     @property

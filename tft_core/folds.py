@@ -78,14 +78,14 @@ class Fold:
 
 
 @dataclass(frozen=True, slots=True)
-class FoldPlan:
+class WalkForward:
     """All folds of a configuration, oldest first, ``live`` last."""
 
     config: FoldConfig
     folds: tuple[Fold, ...]
 
     @classmethod
-    def from_config(cls, config: FoldConfig) -> "FoldPlan":
+    def from_config(cls, config: FoldConfig) -> "WalkForward":
         starts = [shift(config.anchor, config.test_length, k) for k in range(config.n_windows + 1)]
         folds = [
             Fold(

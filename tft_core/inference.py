@@ -213,8 +213,9 @@ class TFTInferencePipeline:
         return tuple(self.metadata.feature_names)
 
     def required_lookback(self) -> int:
-        """Sessions of history one prediction needs: features of every step of its window."""
-        return self.builder.required_lookback() + self.ensemble.config.seq_len - 1
+        """Sessions of history one prediction needs: features of its window and of the drift guard."""
+        n_rows = max(self.ensemble.config.seq_len, self.serving.drift_sessions)
+        return self.builder.required_lookback() + n_rows - 1
 
     # -- predictions ---------------------------------------------------------------------
 
@@ -307,7 +308,8 @@ class TFTInferencePipeline:
                 f"feature plus sequence), found {lookback_days}; leave it out to use that"
             )
         symbols = self._universe(store.symbols()).symbols
-        start = store.history_start(symbols, first, self.ensemble.config.seq_len)
+        n_rows = max(self.ensemble.config.seq_len, self.serving.drift_sessions)
+        start = store.history_start(symbols, first, n_rows)
         panel = self.builder.build(store, symbols=symbols, start=start, end=last)
         if not len(panel.dates):
             raise InferenceError(

@@ -82,8 +82,16 @@ def window_sum(values: np.ndarray, window: int) -> np.ndarray:
             covered += size
         if covered == window:
             return total if total is not None else power
-        power = _add_lagged(power.copy(), power, size)
+        power = _doubled(power, size)
         size *= 2
+
+
+def _doubled(power: np.ndarray, columns: int) -> np.ndarray:
+    """Sums of twice as many columns."""
+    out = np.empty_like(power)
+    out[..., :columns] = power[..., :columns]
+    np.add(power[..., columns:], power[..., :-columns], out=out[..., columns:])
+    return out
 
 
 def _add_lagged(total: np.ndarray, addend: np.ndarray, columns: int) -> np.ndarray:
@@ -214,18 +222,20 @@ move_rank = _bottleneck("move_rank")
 
 def fir(values: np.ndarray, weights: Float[np.ndarray, " lag"]) -> np.ndarray:
     """Σ_k weights[k] · value(t − k); NaN while the window is short or holds a NaN."""
-    length = values.shape[-1]
-    out = np.full(values.shape, np.nan)
-    if length >= len(weights):
-        for row, filtered in zip(values, out, strict=True):
-            filtered[len(weights) - 1 :] = np.convolve(row, weights, mode="valid")
+    out = weighted_sum(values, weights)
+    out[..., : len(weights) - 1] = np.nan
     return out
 
 
 def weighted_sum(values: np.ndarray, weights: Float[np.ndarray, " lag"]) -> np.ndarray:
-    """As ``fir`` for an array without NaN, counting columns before the first as 0."""
-    length = values.shape[-1]
-    return np.stack([np.convolve(row, weights)[:length] for row in values])
+    """As ``fir``, counting columns before the first as 0."""
+    n_rows, length = values.shape
+    before = len(weights) - 1
+    # rows laid end to end with zeros between them: one convolution instead of one a row
+    padded = np.zeros((n_rows + 1, length + before))
+    padded[:-1, before:] = values
+    filtered = np.convolve(padded.ravel()[: n_rows * (length + before) + before], weights, "valid")
+    return filtered.reshape(n_rows, length + before)[:, :length]
 
 
 def kernel_mass(known: np.ndarray, weights: Float[np.ndarray, " lag"]) -> np.ndarray:

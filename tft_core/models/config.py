@@ -36,7 +36,8 @@ class XTrendConfig:
     n_context: int = 16
     context_mode: ContextMode = "random"
     context_pool: int = 0
-    """Contexts encoded per minibatch and shared by its targets; 0 means max(32, 4·n_context)."""
+    """Contexts encoded per minibatch and shared by its targets; 0 means twice the targets,
+    within 2 and 4 times n_context (at least 32)."""
     causal_contexts: bool = True
     """False shows training targets contexts from their future, as the paper does (footnote 4)."""
     vsn: VsnForm = "identified"
@@ -107,10 +108,10 @@ class XTrendConfig:
     def uses_context(self) -> bool:
         return self.context_mode != "none"
 
-    @property
-    def pool_size(self) -> int:
-        """Contexts drawn for a minibatch."""
-        return self.context_pool or max(32, 4 * self.n_context)
+    def pool_size(self, n_targets: int) -> int:
+        """Contexts drawn for a minibatch of ``n_targets`` windows."""
+        most = max(32, 4 * self.n_context)
+        return self.context_pool or min(max(2 * n_targets, 2 * self.n_context), most)
 
     @classmethod
     def plan(cls, **changes: Any) -> "XTrendConfig":

@@ -337,10 +337,12 @@ def _unshared(batch: Batch) -> Batch:
 
 
 def _load_member(member: XTrend, state: Mapping[str, Tensor], prefix: str) -> None:
-    expected = member.state_dict()
-    given = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
-    for name, tensor in expected.items():
-        _require_like(prefix + name, given.get(name), tensor.dtype, tuple(tensor.shape))
+    given = {
+        name: _require_like(
+            prefix + name, state.get(prefix + name), tensor.dtype, tuple(tensor.shape)
+        )
+        for name, tensor in member.state_dict().items()
+    }
     member.load_state_dict(given)
 
 

@@ -256,7 +256,7 @@ class _MemberRun:
         gates = first_loss_date(self.rows, index, bears_loss)
         if not model.causal_contexts:
             gates = np.full_like(gates, len(self.rows.dates))
-        pool = sample_pool(self.candidates, gates, model.pool_size, self.rng)
+        pool = sample_pool(self.candidates, gates, model.pool_size(len(index)), self.rng)
         return pool, choose_contexts(pool.available, gates, model.n_context, self.rng)
 
     def _draw_bank(self) -> ContextWindows | None:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from tft_core.config import Settings
 from tft_core.errors import FoldError
-from tft_core.folds import FoldPlan
+from tft_core.folds import WalkForward
 from tft_core.schema import LIVE_FOLD, content_hash
 
 Relation = Literal["same", "upto", "before", "upto_next", "study", "all", "live"]
@@ -131,7 +131,7 @@ LIFECYCLE = tuple(s.name for s in GRAPH if s.partitions != "session")
 """Assets from market data to the production checkpoint, in the order they are made."""
 
 
-def keys_of(spec: AssetSpec, plan: FoldPlan) -> tuple[str, ...]:
+def keys_of(spec: AssetSpec, plan: WalkForward) -> tuple[str, ...]:
     """Partition keys of an asset; sessions are not listed here (they follow the calendar)."""
     if spec.partitions == "fold":
         return plan.keys
@@ -143,7 +143,7 @@ def keys_of(spec: AssetSpec, plan: FoldPlan) -> tuple[str, ...]:
 
 
 def upstream_keys(
-    relation: Relation, upstream: AssetSpec, key: str, plan: FoldPlan, retune_every: int
+    relation: Relation, upstream: AssetSpec, key: str, plan: WalkForward, retune_every: int
 ) -> tuple[str, ...]:
     """The keys of ``upstream`` that partition ``key`` is made from."""
     if relation == "same":
@@ -161,7 +161,7 @@ def upstream_keys(
     return keys_of(upstream, plan)
 
 
-def study_key(key: str, plan: FoldPlan, retune_every: int) -> str:
+def study_key(key: str, plan: WalkForward, retune_every: int) -> str:
     """The fold whose study fold ``key`` uses.
 
     Tuned at the first fold, every ``retune_every`` folds, and at ``live``. It follows from
@@ -174,7 +174,7 @@ def study_key(key: str, plan: FoldPlan, retune_every: int) -> str:
 
 
 def made_from(
-    name: str, key: str, plan: FoldPlan, retune_every: int
+    name: str, key: str, plan: WalkForward, retune_every: int
 ) -> tuple[tuple[str, str], ...]:
     """All (asset, key) pairs that partition ``key`` of asset ``name`` is made from."""
     return tuple(

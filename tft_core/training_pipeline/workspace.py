@@ -15,7 +15,7 @@ from tft_core.data.store import MarketDataStore
 from tft_core.data.universe import Universe, UniverseConfig
 from tft_core.errors import ArtifactError, ConfigError, DataError, FoldError
 from tft_core.features.builder import FeatureConfig, MegaFeatureBuilder
-from tft_core.folds import FoldConfig, FoldPlan
+from tft_core.folds import FoldConfig, WalkForward
 from tft_core.hp_tuner.config import TunerConfig
 from tft_core.schema import LIVE_FOLD
 from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore
@@ -71,7 +71,7 @@ class Workspace:
     """Settings resolved into the objects that phases work with."""
 
     settings: Settings
-    plan: FoldPlan
+    plan: WalkForward
     artifacts: ArtifactStore
     retune_every: int
     skip: frozenset[str] = field(default_factory=frozenset)
@@ -82,7 +82,7 @@ class Workspace:
         resolved = settings or load_settings()
         return cls(
             settings=resolved,
-            plan=FoldPlan.from_config(resolved.build(FoldConfig, "folds")),
+            plan=WalkForward.from_config(resolved.build(FoldConfig, "folds")),
             artifacts=ArtifactStore(resolved.artifacts_dir),
             retune_every=resolved.build(TunerConfig, "tuning").retune_every,
         )

@@ -17,7 +17,7 @@ from tft_core.reports.plots import equity_png
 from tft_core.schema import LIVE_FOLD, finite_or_none
 from tft_core.training_pipeline.artifacts import Draft
 from tft_core.training_pipeline.graph import UNPARTITIONED_KEY, study_key
-from tft_core.training_pipeline.phases.production import PATHS, git_commit
+from tft_core.training_pipeline.phases.production import PATHS, candidate, git_commit
 from tft_core.training_pipeline.record import wide_net
 from tft_core.training_pipeline.workspace import Progress, Workspace
 
@@ -31,8 +31,8 @@ def production_checkpoint(
     daily = read_daily(workspace)
     chained, chosen = chain_shipped(workspace, daily)
     live_path = choose_path(_pure_paths(daily))
-    candidates = workspace.artifacts.read("production_fold", LIVE_FOLD).json("candidates.json")
-    directory = workspace.registry.root / candidates[live_path]["directory"]
+    directory = candidate(workspace, LIVE_FOLD, live_path)
+    name = str(directory.relative_to(workspace.registry.root))
     problems = workspace.registry.verify(directory)
     draft.findings.extend(
         Finding(code="checkpoint_verifies", severity="error", message=p, values={})
@@ -56,7 +56,9 @@ def production_checkpoint(
     if refusal is not None:
         draft.findings.append(refusal)
     EvidenceLedger.under(workspace.settings.home).record_look(
-        candidates[live_path]["content_hash"], workspace.plan.reported_keys, "production_checkpoint"
+        workspace.registry.content_hash_of(directory),
+        workspace.plan.reported_keys,
+        "production_checkpoint",
     )
     wide = wide_net(pd.concat([*daily.values(), chained.assign(path="shipped")]))
     evidence = compare(wide["tuned"].to_numpy(), wide["default"].to_numpy())
@@ -76,8 +78,8 @@ def production_checkpoint(
     draft.write_json(
         "verdict.json",
         {
-            "checkpoint": candidates[live_path]["directory"],
-            "content_hash": candidates[live_path]["content_hash"],
+            "checkpoint": name,
+            "content_hash": workspace.registry.content_hash_of(directory),
             "path": live_path,
             "path_by_fold": chosen,
             "promoted": promoted,
@@ -94,7 +96,7 @@ def production_checkpoint(
         _tear_sheet(workspace, directory.name, daily, chosen, wide, metrics, verdict),
     )
     draft.summary.update(
-        checkpoint=candidates[live_path]["directory"],
+        checkpoint=name,
         promoted=promoted,
         gate="passed" if verdict.passed else "refused",
         gate_reasons=verdict.sentence,

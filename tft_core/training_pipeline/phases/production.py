@@ -16,6 +16,7 @@ from tft_core.baselines import BASELINES
 from tft_core.checkpoint_manager import CheckpointMetadata
 from tft_core.checks import Finding, training_converged
 from tft_core.data.universe import UniverseConfig
+from tft_core.errors import ArtifactError
 from tft_core.evidence import EvidenceLedger
 from tft_core.features.builder import FeatureConfig
 from tft_core.folds import FoldConfig
@@ -60,11 +61,12 @@ def production_fold(
         "optuna_study", study_key(key, workspace.plan, workspace.retune_every)
     ).json("study.json")
     params = {"default": default_params(workspace), "tuned": study["best_params"]}
-    saved: dict[str, dict[str, str]] = {}
+    saved: dict[str, str] = {}
+    directories: dict[str, Path] = {}
     histories = []
     for path in PATHS:
         if path == "tuned" and params["tuned"] == params["default"]:
-            saved["tuned"] = saved["default"]
+            saved["tuned"], directories["tuned"] = saved["default"], directories["default"]
             draft.summary["tuned_is_default"] = True
             continue
         progress(f"production_fold {key}: training the {path} configuration")
@@ -80,10 +82,9 @@ def production_fold(
             feature_selector=_selector(workspace, key),
             optuna_study={k: v for k, v in study.items() if k != "daily"},
         )
-        saved[path] = {
-            "directory": str(directory.relative_to(workspace.registry.root)),
-            "content_hash": workspace.registry.content_hash_of(directory),
-        }
+        # a version's name holds the time it was saved; what it is, is its content hash
+        saved[path] = workspace.registry.content_hash_of(directory)
+        directories[path] = directory
         draft.findings.extend(_verify_candidate(workspace, directory, result, part))
         histories.append(epochs_table(result.histories).assign(path=path))
         draft.summary[f"sharpe_validation_{path}"] = finite_or_none(result.val_sharpe)
@@ -101,7 +102,7 @@ def production_fold(
         n_assets=len(part.rows.symbols),
         trained_through=str(data.dates[-1].date()),
         study=study["study"],
-        **{f"checkpoint_{path}": saved[path]["directory"] for path in PATHS},
+        **{f"checkpoint_{path}": directories[path].name for path in PATHS},
     )
 
 
@@ -110,7 +111,6 @@ def out_of_sample(
 ) -> None:
     """Walk the fold's candidates and the baselines through its test window, net of costs."""
     fold = workspace.plan.fold(key)
-    candidates = workspace.artifacts.read("production_fold", key).json("candidates.json")
     data = load_fold_data(
         workspace,
         workspace.plan.upto(workspace.plan.next_key(key)),
@@ -120,9 +120,7 @@ def out_of_sample(
     universe = workspace.dated_universe(data.panel.symbols)
     records, configs, frames = {}, {}, []
     for path in PATHS:
-        pipeline = TFTInferencePipeline.from_checkpoint(
-            workspace.registry.root / candidates[path]["directory"]
-        )
+        pipeline = TFTInferencePipeline.from_checkpoint(candidate(workspace, key, path))
         first, last = data.dates[window[0]].date(), data.dates[window[-1]].date()
         walk = pipeline.walk(data.inputs(), first, last)
         configs[path] = pipeline.positions_config
@@ -140,7 +138,7 @@ def out_of_sample(
             _positions_frame(data.dates[window], data.panel.symbols, name, raw[window], positions)
         )
     EvidenceLedger.under(workspace.settings.home).record_look(
-        content_hash(candidates), [key], "out_of_sample"
+        workspace.artifacts.read("production_fold", key).content_hash, [key], "out_of_sample"
     )
     daily = pd.concat([record.frame(path) for path, record in records.items()], ignore_index=True)
     draft.write_frame("daily.parquet", daily)
@@ -160,6 +158,23 @@ def out_of_sample(
         first=str(records["default"].dates[0].date()),
         last=str(records["default"].dates[-1].date()),
     )
+
+
+def candidate(workspace: Workspace, key: str, path: str) -> Path:
+    """Registry directory of the candidate that a fold's training saved for a path.
+
+    Raises:
+        ArtifactError: The registry no longer holds it.
+    """
+    artifact = workspace.artifacts.read("production_fold", key)
+    digest = artifact.json("candidates.json")[path]
+    directory = workspace.registry.find(digest)
+    if directory is None:
+        raise ArtifactError(
+            f"the registry must hold the {path} candidate of fold {key} ({digest[:12]}), found it "
+            "gone; materialize production_fold again"
+        )
+    return directory
 
 
 def _train(

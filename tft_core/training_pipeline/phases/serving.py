@@ -19,6 +19,7 @@ from tft_core.strategy.ledger import Ledger
 from tft_core.strategy_adapter import STRATEGY_ID, positions_after, signals_from
 from tft_core.training_pipeline.artifacts import Draft
 from tft_core.training_pipeline.phases.checkpoint import shipped_path
+from tft_core.training_pipeline.phases.production import candidate
 from tft_core.training_pipeline.workspace import Progress, Workspace
 
 
@@ -135,9 +136,7 @@ def model_of_session(workspace: Workspace, session: date) -> tuple[Path, bool]:
     if promoted is not None:
         return promoted, True
     fold = workspace.plan.fold_of_session(session)
-    candidates = workspace.artifacts.read("production_fold", fold.key).json("candidates.json")
-    path = shipped_path(workspace, fold.key)
-    return workspace.registry.root / candidates[path]["directory"], False
+    return candidate(workspace, fold.key, shipped_path(workspace, fold.key)), False
 
 
 def result_frame(result: InferenceResult) -> pd.DataFrame:

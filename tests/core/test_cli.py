@@ -1,0 +1,142 @@
+"""The ``tft`` command: answers, one-line errors, exit codes, nothing lost."""
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import tomllib
+
+from tft_core.cli import main
+from tft_core.data.store import MarketDataStore
+from tft_core.data.synthetic import synthetic_market
+
+TOML = """
+default_profile = "tiny"
+[folds]
+anchor = 2018-01-01
+[profile.tiny]
+"""
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    (tmp_path / "tft.toml").write_text(TOML)
+    monkeypatch.setenv("TFT_CONFIG", str(tmp_path / "tft.toml"))
+    monkeypatch.setenv("TFT_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("TFT_PROFILE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def bars(home):
+    path = home / "bars.parquet"
+    synthetic_market(3, 2600, seed=3, start="2012-01-02").to_parquet(path)
+    return path
+
+
+def test_ingest_answers_in_json_and_the_rows_add_up(home, bars, capsys):
+    assert main(["ingest", str(bars), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["rows_in"] == (
+        report["accepted"] + report["quarantined"] + report["exact_duplicates"]
+    )
+
+
+def test_an_empty_file_is_refused_in_one_line_and_the_store_is_unchanged(home, bars, capsys):
+    main(["ingest", str(bars)])
+    empty = home / "empty.csv"
+    empty.write_text("")
+    with MarketDataStore(home / "state" / "market.duckdb", read_only=True) as store:
+        before = store.data_hash()
+    capsys.readouterr()
+    assert main(["ingest", str(empty)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("tft: ") and "empty.csv" in error and error.count("\n") == 1
+    with MarketDataStore(home / "state" / "market.duckdb", read_only=True) as store:
+        assert store.data_hash() == before
+
+
+def test_a_missing_column_is_named(home, capsys):
+    path = home / "no_close.csv"
+    pd.DataFrame({"date": ["2020-01-02"], "symbol": ["A"], "open": [1.0]}).to_csv(path)
+    assert main(["ingest", str(path)]) == 1
+    assert "close" in capsys.readouterr().err
+
+
+def test_a_profile_that_does_not_exist_exits_with_2(home, monkeypatch, capsys):
+    monkeypatch.setenv("TFT_PROFILE", "huge")
+    assert main(["sample"]) == 2
+    assert "found 'huge'" in capsys.readouterr().err
+
+
+def test_a_wrong_argument_exits_with_2(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", "tomorrow"])
+    assert stop.value.code == 2
+    assert "ISO date" in capsys.readouterr().err
+
+
+def test_init_proposes_folds_that_end_with_the_data(home, bars, capsys):
+    target = home / "my.toml"
+    assert main(["init", "--data", str(bars), "--output", str(target)]) == 0
+    written = tomllib.loads(target.read_text())
+    assert written["folds"]["n_windows"] == 4
+    assert {s for m in written["universe"]["members"] for s in m["symbols"]} == {
+        "S00",
+        "S01",
+        "S02",
+    }
+    assert main(["init", "--output", str(target)]) == 2
+    assert "--force" in capsys.readouterr().err
+
+
+def test_doctor_says_what_is_due_and_fixes_the_number_of_windows(home, bars, capsys):
+    target = home / "my.toml"
+    main(["init", "--data", str(bars), "--output", str(target)])
+    text = target.read_text().replace("n_windows = 4", "n_windows = 3")
+    (home / "tft.toml").write_text(text)
+    main(["ingest", str(bars)])
+    capsys.readouterr()
+    assert main(["doctor"]) == 1
+    assert "sets folds.n_windows = 4" in capsys.readouterr().out
+    main(["doctor", "--fix"])
+    assert tomllib.loads((home / "tft.toml").read_text())["folds"]["n_windows"] == 4
+
+
+def test_predicting_without_a_checkpoint_says_what_to_do(home, capsys):
+    assert main(["predict", "2020-01-02"]) == 1
+    assert "production_checkpoint" in capsys.readouterr().err
+
+
+def test_a_store_locked_by_another_process_is_named_with_its_holder(home, bars, capsys):
+    main(["ingest", str(bars)])
+    path = home / "state" / "market.duckdb"
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, duckdb\n"
+            f"held = duckdb.connect({str(path)!r})\n"
+            "print('held', flush=True)\nsys.stdin.read()",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    capsys.readouterr()
+    try:
+        assert main(["ingest", str(bars)]) == 1
+        assert str(holder.pid) in capsys.readouterr().err
+    finally:
+        holder.communicate("")
+
+
+def test_help_has_examples_and_exits_with_0(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    assert "tft predict 2026-10-30 --json" in capsys.readouterr().out
