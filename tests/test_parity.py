@@ -43,7 +43,9 @@ FIELDS = {
 }
 
 
-@pytest.mark.parametrize(("module", "name"), [(m, n) for m, names in CLASSES.items() for n in names])
+@pytest.mark.parametrize(
+    ("module", "name"), [(m, n) for m, names in CLASSES.items() for n in names]
+)
 def test_the_plan_s_name_exists(module, name):
     assert hasattr(importlib.import_module(module), name)
 

@@ -5,6 +5,7 @@ runs inference and signals for the sample's newest session, and prints what a pe
 to know next.
 """
 
+import logging
 import os
 import sys
 import time
@@ -22,6 +23,9 @@ from tft_core.data.store import MarketDataStore
 from tft_core.errors import TftError
 from tft_core.training_pipeline import Workspace
 from tft_core.training_pipeline.graph import UNPARTITIONED_KEY
+
+N_SESSIONS = 5
+"""Smoothing starts flat, so no first session can reach the conviction threshold."""
 
 
 def main() -> int:
@@ -43,19 +47,29 @@ def _run(started: float) -> int:
     with MarketDataStore(settings.store_path) as store:
         report = load_sample(store)
         session = store.last_session()
+        sessions = [d.date() for d in store.session_dates(None, None, session)[-N_SESSIONS:]]
     print(f"sample: {report.rows_in} rows, newest session {session}", flush=True)
+    _quiet()
     with dg.DagsterInstance.get() as instance:
         if not _materialize(instance, ["production_checkpoint"], None):
             print("demo: the build failed; its runs are in the UI (`make ui`)", file=sys.stderr)
             return 1
         print(f"built in {time.perf_counter() - started:.0f} s", flush=True)
-        served = _materialize(instance, ["inference", "strategy_signals"], session)
+        print(f"inference and signals of the last {len(sessions)} sessions", flush=True)
+        served = all(
+            _materialize(instance, ["inference", "strategy_signals"], day) for day in sessions
+        )
     if not served:
         print("demo: inference failed; its run is in the UI (`make ui`)", file=sys.stderr)
         return 1
     _report(Workspace.open(settings), session)
     print(f"\nall of it took {time.perf_counter() - started:.0f} s")
     return 0
+
+
+def _quiet() -> None:
+    """Events of the runs are in the UI; the terminal shows what is being built."""
+    logging.getLogger("dagster").setLevel(logging.WARNING)
 
 
 def _materialize(instance: dg.DagsterInstance, assets: list[str], session: date | None) -> bool:

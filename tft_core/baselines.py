@@ -98,4 +98,3 @@ def _by_own_sessions(
         own = has_session[:, asset]
         out[own, asset] = rule(close[own, asset])
     return out
-

@@ -198,7 +198,7 @@ def split_sessions(sessions: pd.DatetimeIndex, fold: Fold, config: FoldConfig) -
             f"before its purge, found {max(last - first, 0)}; move folds.anchor later or ingest "
             "more history"
         )
-    n_val = max(int(round((last - first) * config.val_fraction)), 1)
+    n_val = max(round((last - first) * config.val_fraction), 1)
     val_start = last - n_val
     return SessionSplit(
         fit=np.arange(first, val_start - config.purge_sessions),

@@ -213,7 +213,7 @@ class TFTInferencePipeline:
         return tuple(self.metadata.feature_names)
 
     def required_lookback(self) -> int:
-        """Sessions of history one prediction needs: features of its window and of the drift guard."""
+        """Sessions of history one prediction needs, for its window and for the drift guard."""
         n_rows = max(self.ensemble.config.seq_len, self.serving.drift_sessions)
         return self.builder.required_lookback() + n_rows - 1
 
@@ -253,7 +253,8 @@ class TFTInferencePipeline:
         """``predict`` for consecutive sessions, features built once; chains ``previous``."""
         if list(dates) != sorted(set(dates)):
             raise InferenceError(
-                f"dates must ascend without repeats, found {[str(d) for d in dates[:5]]}…; sort them"
+                f"dates must ascend without repeats, found {[str(d) for d in dates[:5]]}…; "
+                "sort them"
             )
         return self._predict_many(list(dates), store, lookback_days, previous)
 

@@ -3,10 +3,10 @@
 import json
 import subprocess
 import sys
+import tomllib
 
 import pandas as pd
 import pytest
-import tomllib
 
 from tft_core.cli import main
 from tft_core.data.store import MarketDataStore

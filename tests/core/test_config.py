@@ -53,7 +53,7 @@ def test_the_environment_names_profile_and_home(toml, monkeypatch, tmp_path):
 
 
 def test_a_profile_that_does_not_exist_names_those_that_do(toml):
-    with pytest.raises(ConfigError, match="one of large, small in .*found 'huge'"):
+    with pytest.raises(ConfigError, match=r"one of large, small in .*found 'huge'"):
         load_settings(toml, profile="huge")
 
 

@@ -1,6 +1,7 @@
 """Fold plan: keys from configuration alone, splits in time, nothing at or after test start."""
 
 from datetime import date
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ def test_feature_spans_tile_all_time_without_overlap():
     spans = [plan.feature_span(key) for key in plan.keys]
     assert spans[0] == (None, date(2020, 1, 1))
     assert spans[-1] == (date(2022, 1, 1), None)
-    assert all(a[1] == b[0] for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in pairwise(spans))
 
 
 def test_one_more_window_leaves_every_older_fold_as_it_was():
@@ -77,7 +78,7 @@ def test_a_session_at_the_test_start_is_refused():
 def test_too_little_history_is_an_error_that_says_how_little():
     sessions = pd.bdate_range("2019-06-01", periods=100)
     fold = WalkForward.from_config(CONFIG).fold("2020-01-01")
-    with pytest.raises(FoldError, match="at least 120 training sessions.*found 95"):
+    with pytest.raises(FoldError, match=r"at least 120 training sessions.*found 95"):
         split_sessions(sessions, fold, CONFIG)
 
 

@@ -253,7 +253,7 @@ def test_a_damaged_artifact_is_refused_by_name(lifecycle, tmp_path):
     saved = path.read_bytes()
     path.write_bytes(saved[:-1] + b" ")
     try:
-        with pytest.raises(ArtifactError, match="prefilter.json must have the bytes"):
+        with pytest.raises(ArtifactError, match=r"prefilter\.json must have the bytes"):
             artifact.json("prefilter.json")
     finally:
         path.write_bytes(saved)

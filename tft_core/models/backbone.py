@@ -63,9 +63,9 @@ class XTrendBackbone(nn.Module):
         self, target_seq: Tensor, context_set: Tensor, target_id: Tensor, context_ids: Tensor
     ) -> Float[Tensor, "batch hidden"]:
         """Decoder state at the last step."""
-        return self.extract_hidden_with_attention(
-            target_seq, context_set, target_id, context_ids
-        )[0]
+        return self.extract_hidden_with_attention(target_seq, context_set, target_id, context_ids)[
+            0
+        ]
 
     def extract_hidden_with_attention(
         self, target_seq: Tensor, context_set: Tensor, target_id: Tensor, context_ids: Tensor

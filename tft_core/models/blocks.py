@@ -99,9 +99,7 @@ class Decoder(nn.Module):
         Eq. 19.
     """
 
-    def __init__(
-        self, d_hidden: int, layers: int, dropout: float, *, has_context: bool
-    ) -> None:
+    def __init__(self, d_hidden: int, layers: int, dropout: float, *, has_context: bool) -> None:
         super().__init__()
         d_in = 2 * d_hidden if has_context else d_hidden
         self.merge = FFN(d_in, d_hidden, d_hidden, dropout=dropout)

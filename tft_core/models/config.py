@@ -61,7 +61,9 @@ class XTrendConfig:
             _require(getattr(self, name) >= 1, f"model.{name} must be at least 1", self, name)
         _require(self.n_context >= 0, "model.n_context must not be negative", self, "n_context")
         for name in ("dropout", "vsn_dropout", "entity_dropout"):
-            _require(0.0 <= getattr(self, name) < 1.0, f"model.{name} must lie in [0, 1)", self, name)
+            _require(
+                0.0 <= getattr(self, name) < 1.0, f"model.{name} must lie in [0, 1)", self, name
+            )
         for name in ("vsn_penalty", "mle_weight"):
             _require(getattr(self, name) >= 0.0, f"model.{name} must not be negative", self, name)
         _require(

@@ -150,9 +150,9 @@ class Ensemble:
         batch = tensors.batch(end_rows[:, None])
         return np.stack(
             [
-                member.main_selection.weights(
-                    batch.x, batch.group, member.embedding(batch.entity)
-                )[batch.index[:, 0]]
+                member.main_selection.weights(batch.x, batch.group, member.embedding(batch.entity))[
+                    batch.index[:, 0]
+                ]
                 .double()
                 .cpu()
                 .numpy()
@@ -265,9 +265,7 @@ def predict_member(
     return z, None, None, None
 
 
-def encode_in_chunks(
-    member: XTrend, batch: Batch
-) -> tuple[dict[str, Tensor], Tensor]:
+def encode_in_chunks(member: XTrend, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
     """Row encodings for query and decoder, chunk by chunk; the last row is padding."""
     entity = member.embedding(batch.entity)
     roles = ("shared",) if member.config.share_vsn else ("query", "decoder")
@@ -276,8 +274,7 @@ def encode_in_chunks(
     for role in roles:
         selection, side = member.selection[role], member.side[role].weight
         pieces = [
-            selection(batch.x[s], batch.group[s], entity)
-            + batch.coverage[s, None] * side[:, 0]
+            selection(batch.x[s], batch.group[s], entity) + batch.coverage[s, None] * side[:, 0]
             for start in range(0, len(batch.x), ROWS_AT_ONCE)
             for s in [slice(start, start + ROWS_AT_ONCE)]
         ]

@@ -25,9 +25,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     write_durably(path, save(plain))
 
 
-def read_tensors(
-    path: Path, expected: Mapping[str, Tensor] | None = None
-) -> dict[str, Tensor]:
+def read_tensors(path: Path, expected: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
     """Read a tensor file.
 
     Args:

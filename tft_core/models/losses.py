@@ -62,9 +62,7 @@ def gaussian_nll(
     return (0.5 * LOG_2PI + sigma.log() + 0.5 * ((y - mu) / sigma) ** 2).mean()
 
 
-def pinball(
-    quantiles: Float[Tensor, "pair quantile"], y: Float[Tensor, " pair"]
-) -> Tensor:
+def pinball(quantiles: Float[Tensor, "pair quantile"], y: Float[Tensor, " pair"]) -> Tensor:
     """Quantile loss, summed over the 13 quantiles, averaged over pairs."""
     level = torch.tensor(QUANTILES, dtype=quantiles.dtype, device=quantiles.device)
     miss = y[:, None] - quantiles

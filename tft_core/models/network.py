@@ -192,9 +192,7 @@ class XTrend(nn.Module):
             rows = empty.index_copy(0, part, rows)
         return torch.cat([rows, side.weight[None, :, 1]])
 
-    def encode_bank(
-        self, batch: Batch, available: Int[Tensor, " context"]
-    ) -> ContextBank:
+    def encode_bank(self, batch: Batch, available: Int[Tensor, " context"]) -> ContextBank:
         """Keys and mixed values of the batch's whole pool, as one context set."""
         if batch.contexts is None:
             raise ModelError("a context bank must be made from a batch with contexts, found none")

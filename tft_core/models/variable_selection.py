@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from tft_core.models.blocks import FFN, GRN
 from tft_core.models.config import VsnForm
+from tft_core.models.folded import FoldedBatch, contribution_scale, hidden_units
 
-VARIANCE_FLOOR = 1e-6
 MOMENTUM = 0.05
 
 
@@ -81,32 +81,21 @@ class IdentifiedSelection(VariableSelection):
     def forward(self, x: Tensor, group: Tensor, side: Tensor) -> Tensor:
         alive = self._alive()
         slope, shift, mix, u = self.slope, self.shift, self.mix, self.u
-        xt = x.t()
+        mean, cov, xt = self.running_mean, self.running_cov, x.t()
         if alive is not None:
             slope, shift, mix, u = slope[alive], shift[alive], mix[alive], u[alive]
-            xt = xt[alive]
-        h = self._hidden(xt.contiguous(), slope, shift)  # [variable, unit, row]
+            mean, cov, xt = mean[alive], cov[alive], xt[alive]
+        xt = xt.contiguous()
+        gain = F.relu(u) / self.n_variables**0.5
         if self.training:
-            mean = h.mean(dim=2)
-            cov = torch.bmm(h, h.transpose(1, 2)) / h.shape[2] - mean[:, :, None] * mean[:, None]
-            self._update(mean.detach(), cov.detach(), alive)
+            shown = self._draw(group, len(side), alive)
+            out, mean, cov = FoldedBatch.apply(xt, slope, shift, mix, gain, shown)
+            self._update(mean, cov, alive)
         else:
-            mean = self.running_mean if alive is None else self.running_mean[alive]
-            cov = self.running_cov if alive is None else self.running_cov[alive]
-        # E[hh'] - mm' of a variable that is constant in the batch may round to below zero
-        scale = (F.relu(((cov @ mix) * mix).sum((1, 2))) + VARIANCE_FLOOR).sqrt()
-        folded = mix * (F.relu(u) / (self.n_variables**0.5 * scale))[:, None, None]
-        centre = (folded * mean[:, :, None]).sum(1)  # [variable, hidden]
-        weight = folded.flatten(0, 1)
-        if self.training and self.dropout > 0.0:
-            keep = 1.0 - self.dropout
-            drawn = torch.rand(len(side), self.n_variables, device=x.device) < keep
-            if alive is not None:
-                drawn = drawn[:, alive]
-            shown = (drawn.to(x.dtype) / keep).t().index_select(1, group)  # [variable, row]
-            out = (h * shown[:, None]).flatten(0, 1).t() @ weight - shown.t() @ centre
-        else:
-            out = h.flatten(0, 1).t() @ weight - centre.sum(0)
+            h = hidden_units(xt, slope, shift)
+            folded = mix * (gain / contribution_scale(mix, cov))[:, None, None]
+            centre = (folded * mean[:, :, None]).sum((0, 1))
+            out = h.flatten(0, 1).t() @ folded.flatten(0, 1) - centre
         return out + self.bias
 
     def weights(self, x: Tensor, group: Tensor, side: Tensor) -> Tensor:
@@ -117,16 +106,13 @@ class IdentifiedSelection(VariableSelection):
         w = F.relu(self.u.detach())
         return w / w.sum()
 
-    def contribution(
-        self, x: Float[Tensor, " row"], variable: int
-    ) -> Float[Tensor, "row hidden"]:
+    def contribution(self, x: Float[Tensor, " row"], variable: int) -> Float[Tensor, "row hidden"]:
         """What one variable adds to the output in evaluation: (w_j/√V)·f̂_j(x)."""
         one = slice(variable, variable + 1)
         mix, mean, cov = self.mix[one], self.running_mean[one], self.running_cov[one]
-        h = self._hidden(x[None], self.slope[one], self.shift[one])[0]
-        scale = (F.relu(((cov @ mix) * mix).sum()) + VARIANCE_FLOOR).sqrt()
-        gain = F.relu(self.u[variable]) / (self.n_variables**0.5 * scale)
-        return gain * ((h - mean[0][:, None]).t() @ mix[0])
+        h = hidden_units(x[None], self.slope[one], self.shift[one])[0]
+        gain = F.relu(self.u[variable]) / self.n_variables**0.5
+        return gain / contribution_scale(mix, cov) * ((h - mean[0][:, None]).t() @ mix[0])
 
     def penalty(self) -> Tensor:
         """mean_j w_j."""
@@ -147,9 +133,17 @@ class IdentifiedSelection(VariableSelection):
         alive = torch.nonzero(self.u.detach() > 0.0).squeeze(1)
         return alive if len(alive) < 0.9 * self.n_variables else None
 
-    @staticmethod
-    def _hidden(xt: Tensor, slope: Tensor, shift: Tensor) -> Tensor:
-        return F.elu_(torch.addcmul(shift[:, :, None], slope[:, :, None], xt[:, None, :]))
+    def _draw(
+        self, group: Int[Tensor, " row"], n_groups: int, alive: Tensor | None
+    ) -> Float[Tensor, "variable row"] | None:
+        """m/(1−p) for every row: one draw per variable and group."""
+        if self.dropout == 0.0:
+            return None
+        keep = 1.0 - self.dropout
+        drawn = torch.rand(n_groups, self.n_variables, device=group.device) < keep
+        if alive is not None:
+            drawn = drawn[:, alive]
+        return (drawn.to(self.u.dtype) / keep).t().index_select(1, group)
 
     @torch.no_grad()
     def _update(self, mean: Tensor, cov: Tensor, alive: Tensor | None) -> None:
@@ -186,7 +180,7 @@ class PaperSelection(VariableSelection):
     def forward(self, x: Tensor, group: Tensor, side: Tensor) -> Tensor:
         w = self.weights(x, group, side)
         xt = x.t().contiguous()
-        h = F.elu_(torch.addcmul(self.shift[:, :, None], self.slope[:, :, None], xt[:, None, :]))
+        h = hidden_units(xt, self.slope, self.shift)
         scaled = (h * w.t()[:, None]).flatten(0, 1)
         return scaled.t() @ self.mix.flatten(0, 1) + w @ self.bias
 

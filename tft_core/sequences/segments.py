@@ -116,8 +116,6 @@ def standardised_returns(rows: RowTable) -> Float64[np.ndarray, " row"]:
     return returns
 
 
-def _log_variance(
-    total: np.ndarray, square: np.ndarray, count: np.ndarray
-) -> np.ndarray:
+def _log_variance(total: np.ndarray, square: np.ndarray, count: np.ndarray) -> np.ndarray:
     variance = square / count - (total / count) ** 2
     return np.log(np.maximum(variance, 1e-4))

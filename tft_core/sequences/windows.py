@@ -49,9 +49,7 @@ def epoch_windows(
     longest = length - warmup
     tile = longest if stride is None else stride
     if not 1 <= tile <= longest:
-        raise ConfigError(
-            f"stride must lie in [1, {longest}] (length − warmup), found {tile}"
-        )
+        raise ConfigError(f"stride must lie in [1, {longest}] (length − warmup), found {tile}")
     ends: list[np.ndarray] = []
     tiles: list[np.ndarray] = []
     next_tile = 0

@@ -4,6 +4,7 @@ which features it uses: selection weight, permutation, integrated gradients.
 One call is one fold; it makes the long record that the stability report reads.
 """
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -39,7 +40,7 @@ RECORD_COLUMNS = (
     "ig",
 )
 SHADOW_PREFIX = "shadow::"
-SHADOW_STREAM, PERMUTE_STREAM, PROBE_STREAM = 11, 12, 13
+PERMUTE_STREAM, PROBE_STREAM = 12, 13
 STEPS_AT_ONCE = 1 << 15
 
 
@@ -50,7 +51,7 @@ class ExplorationConfig:
     n_seeds: int = 3
     pretrain_epochs: int = 15
     finetune_epochs: int = 25
-    n_shadows: int = 30
+    n_shadows: int = 64
     """Time-shifted copies of real features; at most as many as there are real ones."""
     permutation_windows: int = 256
     """Validation windows that permutation is measured on; 0 leaves it out (NaN)."""
@@ -121,11 +122,9 @@ def explore(
     results, records = [], []
     measuring = 0.0
     for seed in training.seeds:
-        shadowed = with_shadows(rows, val_rows, config.n_shadows, seed)
+        shadowed = with_shadows(rows, val_rows, config.n_shadows)
         wide = replace(model_config, n_features=shadowed.n_features)
-        result = train_member(
-            shadowed, fit_rows, val_rows, wide, training, seed, progress=progress
-        )
+        result = train_member(shadowed, fit_rows, val_rows, wide, training, seed, progress=progress)
         started = time.perf_counter()
         with pinned(seed, training.threads, training.device):
             records.append(measure(result, shadowed, val_rows, config, seed, training.device))
@@ -145,22 +144,24 @@ def explore(
 
 
 def with_shadows(
-    rows: RowTable, val_rows: Bool[np.ndarray, " row"], n_shadows: int, seed: int
+    rows: RowTable, val_rows: Bool[np.ndarray, " row"], n_shadows: int
 ) -> RowTable:
     """Append circularly time-shifted copies of real features.
 
     A shadow has its original's distribution and memory but no tie to the label. Rows before
     the validation are shifted among themselves, later ones among themselves, so nothing
     crosses into the training rows; a shadow is shifted alike in all assets, so its
-    cross-section stays real.
+    cross-section stays real. Which features are copied and how far they are shifted follows
+    from their names alone, so a shadow is the same column for every seed and fold, and can be
+    averaged over them as a feature is.
 
     Args:
         n_shadows: How many, at most one per feature; drawn without repetition.
     """
-    rng = np.random.default_rng([seed, SHADOW_STREAM])
     count = min(n_shadows, rows.n_features)
-    originals = rng.choice(rows.n_features, size=count, replace=False)
-    shares = rng.uniform(0.25, 0.75, size=count)
+    draws = np.array([_draw_of(name) for name in rows.feature_names])
+    originals = np.argsort(draws[:, 0], kind="stable")[:count]
+    shares = 0.25 + 0.5 * draws[originals, 1]
     shadows = np.empty((len(rows), count), dtype=np.float32)
     for block in blocks_of(rows, val_rows):
         length = len(block)
@@ -171,6 +172,12 @@ def with_shadows(
     return rows.with_features(
         np.concatenate([rows.features, shadows], axis=1), (*rows.feature_names, *names)
     )
+
+
+def _draw_of(name: str) -> tuple[float, float]:
+    """Two numbers in [0, 1) that belong to a name, the same on every machine."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return int.from_bytes(digest[:8]) / 2**64, int.from_bytes(digest[8:16]) / 2**64
 
 
 def blocks_of(
@@ -351,20 +358,17 @@ class _Probe:
         n_rows = len(self.batch.x)
         # all versions as one batch: version v's rows lie at v·(N+1), its padding row last
         stacked = {
-            role: torch.cat([e[role] for e in encodings]) for role in ("query", "decoder")
+            role: torch.cat([e[role] for e in encodings])
+            for role in ("query", "decoder")
             if role in encodings[0]
         }
         shift = torch.arange(copies, device=self.batch.x.device).repeat_interleave(length)
         index = self.batch.index.repeat(copies, 1) + shift[:, None] * (n_rows + 1)
-        wide = self.batch._replace(
-            index=index, window_group=self.batch.window_group.repeat(copies)
-        )
+        wide = self.batch._replace(index=index, window_group=self.batch.window_group.repeat(copies))
         states, _ = self.member.states_from_rows(stacked, wide, self.entity, self.bank)
         z = self.member.head(states).z.view(copies, length, -1)
         return [version[self.counts].double().cpu().numpy()[self.order] for version in z]
 
 
-def _sharpe(
-    rows: RowTable, at: Int64[np.ndarray, " row"], z: Float64[np.ndarray, " row"]
-) -> float:
+def _sharpe(rows: RowTable, at: Int64[np.ndarray, " row"], z: Float64[np.ndarray, " row"]) -> float:
     return sharpe_ann(diversified(rows, at, net_by_row(rows, at, z)))

@@ -226,15 +226,11 @@ class _MemberRun:
         pool, choice = self._contexts(index, bears_loss)
         unknown = None
         if model.entity_dropout > 0.0:
-            unknown = np.flatnonzero(
-                self.rng.random(len(self.rows.symbols)) < model.entity_dropout
-            )
+            unknown = np.flatnonzero(self.rng.random(len(self.rows.symbols)) < model.entity_dropout)
         batch = self.tensors.batch(index, pool, choice, unknown_assets=unknown)
         targets = self.targets.take(index, bears_loss)
         output = self.member(batch)
-        loss = training_loss(
-            output, targets, cost_factor=cost_factor, mle_weight=model.mle_weight
-        )
+        loss = training_loss(output, targets, cost_factor=cost_factor, mle_weight=model.mle_weight)
         penalty = self.member.penalty()
         total = loss if penalty is None else loss + self.penalty_share * penalty
         self.optimiser.zero_grad(set_to_none=True)

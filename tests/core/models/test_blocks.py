@@ -143,7 +143,5 @@ def test_the_decoder_is_equation_19(has_context: bool) -> None:
     module = Decoder(D, 1, 0.2, has_context=has_context).eval()
     (x, x_np), (y, y_np), (s, s_np) = draw(2, 7, D), draw(2, 7, D), draw(2, D)
     joined = np.concatenate([x_np, y_np], axis=-1) if has_context else x_np
-    expected = sequence(
-        module.body, layer_norm(module.norm_merge, ffn(module.merge, joined)), s_np
-    )
+    expected = sequence(module.body, layer_norm(module.norm_merge, ffn(module.merge, joined)), s_np)
     close(module(x, y if has_context else None, s), expected)

@@ -72,7 +72,7 @@ def test_exploring_twice_gives_the_same_record(result) -> None:
 
 
 def test_a_shadow_holds_its_originals_values_of_the_same_asset_and_period() -> None:
-    shadowed = with_shadows(ROWS, VALIDATION, 10, seed=3)
+    shadowed = with_shadows(ROWS, VALIDATION, 10)
     assert shadowed.n_features == 20
     for k in range(10):
         original = shadowed.feature_names[10 + k].removeprefix(SHADOW_PREFIX)
@@ -87,8 +87,8 @@ def test_a_shadow_holds_its_originals_values_of_the_same_asset_and_period() -> N
 
 
 def test_shadows_of_training_rows_know_nothing_of_the_validation() -> None:
-    whole = with_shadows(ROWS, VALIDATION, 5, seed=3)
-    changed = with_shadows(poisoned(ROWS, 200), VALIDATION, 5, seed=3)
+    whole = with_shadows(ROWS, VALIDATION, 5)
+    changed = with_shadows(poisoned(ROWS, 200), VALIDATION, 5)
     early = ROWS.date_index < 200
     np.testing.assert_array_equal(whole.features[early], changed.features[early])
 

@@ -37,9 +37,7 @@ def test_the_same_seed_and_threads_give_the_same_weights(rows, result) -> None:
     torch.manual_seed(99)  # the caller's random state has no say
     again = train_ensemble(rows, *split(rows, 160, 220), smoke(), QUICK, refit=True)
     assert again.weight_hash == result.weight_hash
-    other = train_ensemble(
-        rows, *split(rows, 160, 220), smoke(), QUICK, seeds=(7, 8), refit=True
-    )
+    other = train_ensemble(rows, *split(rows, 160, 220), smoke(), QUICK, seeds=(7, 8), refit=True)
     assert other.weight_hash != result.weight_hash
 
 
@@ -99,9 +97,8 @@ def test_the_validation_sharpe_is_that_of_the_per_date_mean_net_return(rows) -> 
             row = int(rows.asset_start[asset]) + 10 + day
             now = z[np.flatnonzero(at == row)[0]]
             scaled = now / rows.sigma[row]
-            wide[day, asset] = (
-                now * rows.label[row] / rows.sigma[row]
-                - rows.cost_rate[row] * abs(scaled - held)
+            wide[day, asset] = now * rows.label[row] / rows.sigma[row] - rows.cost_rate[row] * abs(
+                scaled - held
             )
             held = scaled
     np.testing.assert_allclose(net_by_row(rows, at, z), wide.T.ravel(), rtol=1e-10)
@@ -167,9 +164,7 @@ def test_an_impossible_training_configuration_is_refused(change: dict, message: 
 
 
 def test_a_planted_signal_is_learned_to_most_of_the_oracles_out_of_sample_sharpe() -> None:
-    rows = planted_rows(
-        n_assets=6, n_days=1300, n_features=12, ic=0.35, n_informative=4, cost=0.0
-    )
+    rows = planted_rows(n_assets=6, n_days=1300, n_features=12, ic=0.35, n_informative=4, cost=0.0)
     fit = rows.date_index < 700
     validation = (rows.date_index >= 710) & (rows.date_index < 900)
     config = XTrendConfig.smoke(n_features=12, n_assets=6, d_hidden=16)
