@@ -21,8 +21,8 @@ from tft_core.config import Settings, build_dataclass, load_settings
 from tft_core.data.store import MarketDataStore
 from tft_core.data.universe import Universe, UniverseConfig
 from tft_core.errors import ConfigError, InferenceError
+from tft_core.features.as_known import session_risk, wealth
 from tft_core.features.builder import FeatureConfig, MegaFeatureBuilder
-from tft_core.features.kernels import daily_volatility
 from tft_core.features.normalization import Scaler
 from tft_core.features.panel import FeaturePanel
 from tft_core.models.config import XTrendConfig
@@ -317,11 +317,13 @@ class TFTInferencePipeline:
                 f"the store must hold bars of the universe up to {last}, found none from "
                 f"{start} on; run `tft ingest`"
             )
-        history = store.history_start(symbols, panel.dates[0].date(), required)
-        market = store.panel(symbols, history, last, as_of=last)
-        offset = market.dates.get_indexer(panel.dates)
-        sigma = daily_volatility(market.close)
-        return MarketInputs(panel=panel, close=market.close[offset], sigma_daily=sigma[offset])
+        risk = session_risk(store, symbols, panel.dates[0].date(), last)
+        offset = risk.dates.get_indexer(panel.dates)
+        return MarketInputs(
+            panel=panel,
+            close=wealth(risk.returns)[offset],
+            sigma_daily=risk.sigma_daily[offset],
+        )
 
     def walk(
         self,

@@ -270,9 +270,9 @@ def encode_in_chunks(member: XTrend, batch: Batch) -> tuple[dict[str, Tensor], T
     entity = member.embedding(batch.entity)
     roles = ("shared",) if member.config.share_vsn else ("query", "decoder")
     roles = tuple(role for role in roles if role in member.selection_roles)
-    encoded = {}
+    encoded: dict[str, Tensor] = {}
     for role in roles:
-        selection, side = member.selection[role], member.side[role].weight
+        selection, side = member.selection[role], member.side_weight(role)
         pieces = [
             selection(batch.x[s], batch.group[s], entity) + batch.coverage[s, None] * side[:, 0]
             for start in range(0, len(batch.x), ROWS_AT_ONCE)

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 VARIANCE_FLOOR = 1e-6
+CONSTANT_SHARE = 1e-5
+"""Variance, as a share of the second moment, below which float32 cannot tell it from 0."""
 
 
 def hidden_units(
@@ -26,10 +28,20 @@ def hidden_units(
 
 
 def contribution_scale(
-    mix: Float[Tensor, "variable unit hidden"], cov: Float[Tensor, "variable unit unit"]
+    mix: Float[Tensor, "variable unit hidden"],
+    mean: Float[Tensor, "variable unit"],
+    cov: Float[Tensor, "variable unit unit"],
 ) -> Float[Tensor, " variable"]:
-    """s_j = √(tr(W2_jᵀ C_j W2_j) + 1e-6)."""
-    return (((cov @ mix) * mix).sum((1, 2)) + VARIANCE_FLOOR).sqrt()
+    """s_j = √(tr(W2_jᵀ C_j W2_j) + 1e-6); infinite for a variable that is constant.
+
+    E[h hᵀ] − μ μᵀ of a constant is round-off, which may be negative, and dividing by it would
+    turn noise into gradients. An infinite scale gives such a variable no say and no gradient.
+    """
+    square = ((cov @ mix) * mix).sum((1, 2))
+    second_moment = cov.diagonal(dim1=1, dim2=2) + mean.square()
+    power = (mix.square().sum(2) * second_moment).sum(1)
+    varies = square > CONSTANT_SHARE * power
+    return torch.where(varies, (F.relu(square) + VARIANCE_FLOOR).sqrt(), torch.inf)
 
 
 class FoldedBatch(torch.autograd.Function):
@@ -53,7 +65,7 @@ class FoldedBatch(torch.autograd.Function):
         mean = h.mean(dim=2)
         cov = torch.bmm(h, h.transpose(1, 2)).div_(n_rows)
         cov.sub_(mean[:, :, None] * mean[:, None, :])
-        scale = contribution_scale(mix, cov)
+        scale = contribution_scale(mix, mean, cov)
         folded = mix * (gain / scale)[:, None, None]
         centre = (folded * mean[:, :, None]).sum(1)
         seen = h if shown is None else h * shown[:, None]

@@ -24,6 +24,9 @@ from tft_core.models.variable_selection import (
 SIDE_INPUTS = 2
 """Coverage of the row, and "this step is padding"."""
 
+ROLES = ("query", "key", "value", "decoder")
+"""What a row is encoded for; without a shared VSN each has its own."""
+
 
 class ContextRows(NamedTuple):
     """The contexts a batch shares, and which of them each target attends to."""
@@ -100,7 +103,7 @@ class XTrend(nn.Module):
         """Names of the variable selection networks; the last one feeds the decoder."""
         if self.config.share_vsn:
             return ("shared",)
-        return ("query", "key", "value", "decoder") if self.config.uses_context else ("decoder",)
+        return ROLES if self.config.uses_context else ("decoder",)
 
     @property
     def main_selection(self) -> VariableSelection:
@@ -115,6 +118,12 @@ class XTrend(nn.Module):
     def identified(self) -> list[IdentifiedSelection]:
         """The selection networks whose weights are parameters."""
         return [m for m in self.selection.values() if isinstance(m, IdentifiedSelection)]
+
+    def side_weight(self, role: str) -> Float[Tensor, "hidden side"]:
+        """Columns: coverage, padding."""
+        side = self.side[role]
+        assert isinstance(side, nn.Linear)
+        return side.weight
 
     def penalty(self) -> Tensor | None:
         """λ · mean_j w_j, averaged over the selection networks; ``None`` for other forms."""
@@ -137,7 +146,7 @@ class XTrend(nn.Module):
         entity = self.embedding(batch.entity)
         if self.config.share_vsn:
             rows = self.encode_rows("shared", batch, entity)
-            encoded = dict.fromkeys(("query", "key", "value", "decoder"), rows)
+            encoded: dict[str, Tensor] = dict.fromkeys(ROLES, rows)
         else:
             encoded = {
                 role: self.encode_rows(role, batch, entity)
@@ -185,12 +194,12 @@ class XTrend(nn.Module):
             x, coverage, group = x[part], coverage[part], group[part]
             if role == "value":
                 x = torch.cat([x, batch.label[part, None].clamp(-LABEL_CLIP, LABEL_CLIP)], dim=1)
-        selection, side = self.selection[role], self.side[role]
-        rows = selection(x, group, entity) + coverage[:, None] * side.weight[:, 0]
+        side = self.side_weight(role)
+        rows = self.selection[role](x, group, entity) + coverage[:, None] * side[:, 0]
         if part is not None:
             empty = rows.new_zeros(len(batch.x), rows.shape[1])
             rows = empty.index_copy(0, part, rows)
-        return torch.cat([rows, side.weight[None, :, 1]])
+        return torch.cat([rows, side[None, :, 1]])
 
     def encode_bank(self, batch: Batch, available: Int[Tensor, " context"]) -> ContextBank:
         """Keys and mixed values of the batch's whole pool, as one context set."""
@@ -198,7 +207,7 @@ class XTrend(nn.Module):
             raise ModelError("a context bank must be made from a batch with contexts, found none")
         entity = self.embedding(batch.entity)
         roles = ("shared",) if self.config.share_vsn else ("key", "value")
-        encoded = {role: self.encode_rows(role, batch, entity) for role in roles}
+        encoded: dict[str, Tensor] = {role: self.encode_rows(role, batch, entity) for role in roles}
         if self.config.share_vsn:
             encoded = dict.fromkeys(("key", "value"), encoded["shared"])
         keys, values = self._encode_pool(encoded, batch, batch.contexts, entity)

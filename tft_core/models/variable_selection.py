@@ -93,7 +93,7 @@ class IdentifiedSelection(VariableSelection):
             self._update(mean, cov, alive)
         else:
             h = hidden_units(xt, slope, shift)
-            folded = mix * (gain / contribution_scale(mix, cov))[:, None, None]
+            folded = mix * (gain / contribution_scale(mix, mean, cov))[:, None, None]
             centre = (folded * mean[:, :, None]).sum((0, 1))
             out = h.flatten(0, 1).t() @ folded.flatten(0, 1) - centre
         return out + self.bias
@@ -112,7 +112,7 @@ class IdentifiedSelection(VariableSelection):
         mix, mean, cov = self.mix[one], self.running_mean[one], self.running_cov[one]
         h = hidden_units(x[None], self.slope[one], self.shift[one])[0]
         gain = F.relu(self.u[variable]) / self.n_variables**0.5
-        return gain / contribution_scale(mix, cov) * ((h - mean[0][:, None]).t() @ mix[0])
+        return gain / contribution_scale(mix, mean, cov) * ((h - mean[0][:, None]).t() @ mix[0])
 
     def penalty(self) -> Tensor:
         """mean_j w_j."""

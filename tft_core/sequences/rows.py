@@ -184,8 +184,9 @@ class RowTable:
         self, start: pd.Timestamp | None, end: pd.Timestamp | None
     ) -> Bool[np.ndarray, " row"]:
         """True for rows of ``start ≤ date < end``; ``None`` leaves a side open."""
-        low = 0 if start is None else int(self.dates.searchsorted(start, side="left"))
-        high = len(self.dates) if end is None else int(self.dates.searchsorted(end, side="left"))
+        days = self.dates.to_numpy()
+        low = 0 if start is None else int(np.searchsorted(days, start.to_datetime64()))
+        high = len(days) if end is None else int(np.searchsorted(days, end.to_datetime64()))
         return (self.date_index >= low) & (self.date_index < high)
 
     def with_features(

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.utils.deterministic as strictness
+
+FILL = "fill_uninitialized_memory"
 
 
 @contextmanager
@@ -15,7 +18,7 @@ def pinned(seed: int, threads: int, device: str = "cpu") -> Iterator[None]:
     threads_before = torch.get_num_threads()
     strict_before = torch.are_deterministic_algorithms_enabled()
     warn_before = torch.is_deterministic_algorithms_warn_only_enabled()
-    fill_before = torch.utils.deterministic.fill_uninitialized_memory
+    fill_before = getattr(strictness, FILL)
     devices = [torch.device(device)] if device.startswith("cuda") else []
     with torch.random.fork_rng(devices=devices):
         try:
@@ -24,9 +27,9 @@ def pinned(seed: int, threads: int, device: str = "cpu") -> Iterator[None]:
             # on CUDA a few kernels have no deterministic form: they warn instead of failing
             torch.use_deterministic_algorithms(True, warn_only=bool(devices))
             # every kernel here writes what it allocates; filling it first costs 7 % of a step
-            torch.utils.deterministic.fill_uninitialized_memory = False
+            setattr(strictness, FILL, False)
             yield
         finally:
             torch.use_deterministic_algorithms(strict_before, warn_only=warn_before)
-            torch.utils.deterministic.fill_uninitialized_memory = fill_before
+            setattr(strictness, FILL, fill_before)
             torch.set_num_threads(threads_before)

@@ -143,9 +143,7 @@ def explore(
     )
 
 
-def with_shadows(
-    rows: RowTable, val_rows: Bool[np.ndarray, " row"], n_shadows: int
-) -> RowTable:
+def with_shadows(rows: RowTable, val_rows: Bool[np.ndarray, " row"], n_shadows: int) -> RowTable:
     """Append circularly time-shifted copies of real features.
 
     A shadow has its original's distribution and memory but no tie to the label. Rows before

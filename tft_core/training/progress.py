@@ -73,7 +73,8 @@ class ConsoleProgress:
         left = report.epochs_planned - report.epochs_done
         eta_s = (now - self._started) / max(report.epochs_done - 1, 1) * left
         LOG.info(
-            "%s seed %d %s %s epoch %d/%d loss %.3f val Sharpe %.2f features %d, at most %.0f s left",
+            "%s seed %d %s %s epoch %d/%d loss %.3f val Sharpe %.2f features %d, "
+            "at most %.0f s left",
             self.label,
             report.seed,
             report.stage,

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 
 from tft_core.data.panel import label_returns, own_session_shift
 from tft_core.errors import FoldError
+from tft_core.features.as_known import wealth
 from tft_core.features.normalization import Scaler
 from tft_core.features.panel import FeaturePanel
 from tft_core.folds import Fold, FoldConfig, SessionSplit, split_sessions
@@ -21,8 +22,6 @@ from tft_core.schema import LABEL_LAG_SESSIONS
 from tft_core.sequences import RowTable
 from tft_core.training_pipeline.workspace import Workspace
 
-MARKET_COLUMNS = ("date", "symbol", "close", "sigma_daily", "cost_rate")
-
 
 @dataclass(frozen=True, slots=True)
 class FoldData:
@@ -30,6 +29,7 @@ class FoldData:
 
     panel: FeaturePanel
     close: Float[np.ndarray, "time asset"]
+    """Wealth that returns compound to, 1 on the first row: levels are never stored."""
     sigma_daily: Float[np.ndarray, "time asset"]
     cost_rate: Float[np.ndarray, "time asset"]
 
@@ -103,10 +103,10 @@ def load_fold_data(
     rows = panel.dates.get_indexer(pd.DatetimeIndex(market["date"]))
     columns_of = pd.Index(panel.symbols).get_indexer(market["symbol"])
     wide = {}
-    for name in ("close", "sigma_daily", "cost_rate"):
+    for name in ("return", "sigma_daily", "cost_rate"):
         wide[name] = np.full((len(panel.dates), len(panel.symbols)), np.nan)
         wide[name][rows, columns_of] = market[name].to_numpy()
-    return FoldData(panel=panel, **wide)
+    return FoldData(panel=panel, close=wealth(wide.pop("return")), **wide)
 
 
 def load_training_data(

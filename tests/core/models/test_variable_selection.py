@@ -172,3 +172,20 @@ def test_weights_depend_on_row_and_entity_and_sum_to_one(form, inputs) -> None:
     torch.testing.assert_close(w.sum(dim=1), torch.ones(N))
     moved = module.weights(x, (group + 1) % G, side)
     assert (w - moved).abs().max() > 1e-4
+
+
+def test_a_variable_that_is_constant_in_the_batch_has_no_say_and_gives_no_nan() -> None:
+    torch.manual_seed(0)
+    selection = IdentifiedSelection(6, 4, 5, dropout=0.0)
+    x = torch.randn(400, 6)
+    x[:, 2], x[:, 4] = 4.7, -5.0
+    group, side = torch.zeros(400, dtype=torch.int64), torch.zeros(1, 5)
+    out = selection(x, group, side)
+    out.square().mean().backward()
+    for parameter in (selection.slope, selection.shift, selection.mix, selection.u):
+        assert parameter.grad is not None
+        assert torch.isfinite(parameter.grad).all()
+        assert (parameter.grad[[2, 4]] == 0.0).all()
+    other = x.clone()
+    other[:, 2] = -1.0
+    torch.testing.assert_close(selection(other, group, side), out)

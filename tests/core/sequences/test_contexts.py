@@ -61,7 +61,7 @@ def test_random_contexts_are_full_windows_of_one_asset(rows) -> None:
 
 
 def test_too_few_contexts_before_a_date_are_refused(rows) -> None:
-    with pytest.raises(ModelError, match="at least 4 contexts of 12 steps.*found 0"):
+    with pytest.raises(ModelError, match=r"at least 4 contexts of 12 steps.*found 0"):
         sample_contexts(rows, 4, 12, "random", np.random.default_rng(0), before_date_index=12)
 
 

@@ -1,6 +1,7 @@
 """Phases ``market_data`` and ``mega_features``: from the store to stored feature rows."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ from tft_core.data.panel import FIELDS, MarketPanel
 from tft_core.data.quality import bar_findings, quality_summary
 from tft_core.data.universe import Universe, UniverseConfig
 from tft_core.errors import DataError
+from tft_core.features.as_known import session_risk
 from tft_core.features.audit import causality_audit, finite_history_audit
 from tft_core.features.builder import MegaFeatureBuilder
-from tft_core.features.kernels import daily_volatility
 from tft_core.positions import CostConfig, cost_rates
 from tft_core.reports.html import data_quality_page
 from tft_core.reports.plots import coverage_png
@@ -26,6 +27,7 @@ from tft_core.training_pipeline.workspace import (
 )
 
 AUDIT_SYMBOLS, AUDIT_ROWS = 6, 40
+AUDIT_SPAN = timedelta(days=1_100)
 
 
 def market_data(
@@ -77,22 +79,22 @@ def _sanity(panel: MarketPanel) -> list[Finding]:
 def mega_features(
     workspace: Workspace, key: str, draft: Draft, overrides: Mapping[str, Any], progress: Progress
 ) -> None:
-    """All features of the partition's rows, and the closes, volatilities and costs beside them."""
+    """All features of the partition's rows, and the returns, volatilities and costs beside them."""
     builder = workspace.builder()
     with workspace.store() as store:
         symbols = workspace.universe(store.symbols()).symbols
         first, last = feature_days(workspace, store, key)
         progress(f"mega_features {key}: {len(builder.feature_names)} features, {first} to {last}")
         panel = builder.build(store, symbols=symbols, start=first, end=last)
-        history = store.history_start(symbols, first, builder.required_lookback())
-        market = store.panel(symbols, history, last, as_of=last)
+        risk = session_risk(store, symbols, first, last)
+        audited = store.panel(symbols, last - AUDIT_SPAN, last, as_of=last)
         instruments = store.instruments().reindex(list(symbols))
-    offset = market.dates.get_indexer(panel.dates)
-    sigma = daily_volatility(market.close)[offset]
-    close = market.close[offset]
+    offset = risk.dates.get_indexer(panel.dates)
+    returns, sigma = risk.returns[offset], risk.sigma_daily[offset]
     bps, vol = instrument_costs(instruments, workspace.settings.build(CostConfig, "costs"))
     cost = cost_rates(sigma, bps, vol)
-    time, asset = np.nonzero(np.isfinite(close))
+    has_session = np.isfinite(returns)
+    time, asset = np.nonzero(has_session)
     draft.write_frame("features.parquet", panel.to_frame())
     draft.write_frame(
         "market.parquet",
@@ -100,13 +102,13 @@ def mega_features(
             {
                 "date": panel.dates[time],
                 "symbol": np.array(panel.symbols)[asset],
-                "close": close[time, asset],
+                "return": returns[time, asset],
                 "sigma_daily": sigma[time, asset],
                 "cost_rate": cost[time, asset],
             }
         ),
     )
-    coverage = feature_coverage(panel.values, np.isfinite(close), builder.feature_names)
+    coverage = feature_coverage(panel.values, has_session, builder.feature_names)
     groups = {name: group for group, names in builder.groups.items() for name in names}
     by_group = coverage.groupby(coverage.index.map(groups)).mean()
     draft.write_frame(
@@ -115,8 +117,8 @@ def mega_features(
     )
     draft.findings.extend(features_are_covered(coverage))
     progress(f"mega_features {key}: audit of causality and finite history")
-    draft.findings.extend(_audit(builder, market))
-    by_symbol = symbol_group_coverage(panel.values, np.isfinite(close), panel.symbols, builder)
+    draft.findings.extend(_audit(builder, audited))
+    by_symbol = symbol_group_coverage(panel.values, has_session, panel.symbols, builder)
     draft.write_bytes("coverage.png", coverage_png(by_symbol))
     draft.write_text("data_quality.html", data_quality_page(f"Features {key}", by_symbol))
     draft.summary.update(
