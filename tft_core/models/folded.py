@@ -40,7 +40,8 @@ def contribution_scale(
     square = ((cov @ mix) * mix).sum((1, 2))
     second_moment = cov.diagonal(dim1=1, dim2=2) + mean.square()
     power = (mix.square().sum(2) * second_moment).sum(1)
-    varies = square > CONSTANT_SHARE * power
+    # no second moment at all: statistics were never taken (an untrained network), or h is 0
+    varies = (square > CONSTANT_SHARE * power) | (power == 0.0)
     return torch.where(varies, (F.relu(square) + VARIANCE_FLOOR).sqrt(), torch.inf)
 
 
