@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXPORTS := OMP_NUM_THREADS=2 DAGSTER_HOME=$(CURDIR)/dagster_home
+EXPORTS := OMP_NUM_THREADS=1 DAGSTER_HOME=$(CURDIR)/dagster_home
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-slow check ui bench clean
