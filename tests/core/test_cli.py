@@ -107,8 +107,8 @@ def test_doctor_says_what_is_due_and_fixes_the_number_of_windows(home, bars, cap
 
 
 def test_predicting_without_a_checkpoint_says_what_to_do(home, capsys):
-    assert main(["predict", "2020-01-02"]) == 1
-    assert "production_checkpoint" in capsys.readouterr().err
+    assert main(["predict", "2018-01-02"]) == 1
+    assert "materialize production_fold" in capsys.readouterr().err
 
 
 def test_a_store_locked_by_another_process_is_named_with_its_holder(home, bars, capsys):

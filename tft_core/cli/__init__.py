@@ -99,7 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     sub = add("predict", model_commands.predict, "predict one session", "tft predict 2026-10-30")
     sub.add_argument("date", type=_day, help="the session, e.g. 2026-10-30")
-    sub.add_argument("--checkpoint", help="directory or version; default: the promoted one")
+    sub.add_argument("--checkpoint", help="directory or version; default: the session's own")
     sub.add_argument("--symbols", nargs="+", help="answer for these symbols only")
 
     sub = add(

@@ -48,8 +48,9 @@ def init(arguments: Namespace) -> Answer:
     document["folds"].update(folds)  # type: ignore[union-attr]
     document["universe"]["members"] = _members(spans)  # type: ignore[index]
     document["operations"]["first_session"] = folds["anchor"]  # type: ignore[index]
-    for profile in document["profile"].values():  # type: ignore[union-attr]
-        profile.get("folds", {}).pop("train_length", None)
+    if folds["train_length"] == "expanding":  # too short a history for a profile's own length
+        for profile in document["profile"].values():  # type: ignore[union-attr]
+            profile.get("folds", {}).pop("train_length", None)
     target.write_text(tomlkit.dumps(document), encoding="utf-8")
     text = (
         f"wrote {target}: {len(spans)} symbols, {len(sessions)} sessions up to "

@@ -74,7 +74,7 @@ def run(arguments: Namespace) -> Answer:
 
 def predict(arguments: Namespace) -> Answer:
     settings = load_settings()
-    pipeline = _pipeline(arguments.checkpoint, settings)
+    pipeline, is_promoted = _pipeline(arguments.checkpoint, arguments.date, settings)
     with MarketDataStore(settings.store_path, read_only=True) as store:
         known = set(store.symbols()) | set(pipeline.metadata.asset_names)
         unknown = sorted(set(arguments.symbols or ()) - known)
@@ -85,7 +85,7 @@ def predict(arguments: Namespace) -> Answer:
             )
         result = pipeline.predict(arguments.date, store, previous=_published(settings, arguments))
     wanted = set(arguments.symbols or result.status)
-    data = asdict(result)
+    data = {**asdict(result), "is_promoted": is_promoted}
     for name in ("positions", "confidences", "feature_importance", "raw_output", "status"):
         data[name] = {s: v for s, v in data[name].items() if s in wanted}
     frame = pd.DataFrame(
@@ -95,7 +95,10 @@ def predict(arguments: Namespace) -> Answer:
             "status": pd.Series(result.status),
         }
     )
-    return Answer(data, table(frame.loc[sorted(wanted & set(frame.index))]))
+    text = table(frame.loc[sorted(wanted & set(frame.index))])
+    if not is_promoted:
+        text += "\nnot promoted: this model was not in production on that session"
+    return Answer(data, text)
 
 
 def checkpoints(arguments: Namespace) -> Answer:
@@ -175,15 +178,23 @@ def _write_windows(settings: Settings, n_windows: int) -> None:
     settings.path.write_text(tomlkit.dumps(document), encoding="utf-8")
 
 
-def _pipeline(checkpoint: str | None, settings: Settings) -> TFTInferencePipeline:
-    serving = settings.build(ServingConfig, "serving")
-    if checkpoint is None:
-        return TFTInferencePipeline.from_production(MODEL_TYPE, settings)
+def _pipeline(
+    checkpoint: str | None, session: date, settings: Settings
+) -> tuple[TFTInferencePipeline, bool]:
+    """The named checkpoint, else the session's: in production then, or its fold's."""
     manager = CheckpointManager(settings.checkpoints_dir)
-    path = (
-        manager.path_of(int(checkpoint), MODEL_TYPE) if checkpoint.isdigit() else Path(checkpoint)
-    )
-    return TFTInferencePipeline.from_checkpoint(path, serving=serving, home=settings.home)
+    if checkpoint is None:
+        from tft_core.training_pipeline import Workspace
+        from tft_core.training_pipeline.phases.serving import model_of_session
+
+        path, is_promoted = model_of_session(Workspace.open(settings), session)
+    else:
+        is_number = checkpoint.isdigit()
+        path = manager.path_of(int(checkpoint), MODEL_TYPE) if is_number else Path(checkpoint)
+        is_promoted = manager.production_on(session, MODEL_TYPE) == path
+    serving = settings.build(ServingConfig, "serving")
+    pipeline = TFTInferencePipeline.from_checkpoint(path, serving=serving, home=settings.home)
+    return pipeline, is_promoted
 
 
 def _published(settings: Settings, arguments: Namespace) -> dict[str, float] | None:

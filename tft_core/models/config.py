@@ -44,7 +44,8 @@ class XTrendConfig:
     vsn_hidden: int = 8
     """Hidden units per variable."""
     vsn_penalty: float = 4.0
-    """λ of the identified form: its mean weight enters the loss with this factor."""
+    """λ of the identified form: enters the loss times ‖w‖₁/(√V‖w‖₂), which is 1 when all
+    variables weigh the same."""
     vsn_dropout: float = 0.5
     """Share of variables hidden from each asset in a training minibatch (identified form)."""
     share_vsn: bool = True

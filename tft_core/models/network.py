@@ -126,7 +126,7 @@ class XTrend(nn.Module):
         return side.weight
 
     def penalty(self) -> Tensor | None:
-        """λ · mean_j w_j, averaged over the selection networks; ``None`` for other forms."""
+        """λ times the identified networks' mean penalty; ``None`` for other forms."""
         parts = [p for m in self.selections() if (p := m.penalty()) is not None]
         return self.config.vsn_penalty * torch.stack(parts).mean() if parts else None
 

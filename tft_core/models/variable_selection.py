@@ -50,16 +50,19 @@ class IdentifiedSelection(VariableSelection):
 
         h_j = ELU(a_j x_j + c_j),  μ_j = E[h_j],  C_j = Cov[h_j]  (batch; running in evaluation)
         s_j = √(tr(W2_jᵀ C_j W2_j) + 1e-6),  f̂_j = W2_jᵀ(h_j − μ_j)/s_j
-        z   = (1/√V) Σ_j relu(u_j)·m_j/(1−p)·f̂_j + b,  m_j ~ Bernoulli(1−p) per group
+        w_j = relu(u_j),  z = Σ_j (w_j/‖w‖)·m_j/(1−p)·f̂_j + b,  m_j ~ Bernoulli(1−p) per group
+        penalty = ‖w‖₁/(√V ‖w‖₂) ∈ [1/√V, 1]
 
     Running averages use momentum .05, and the plain average of the first 20 batches.
 
     Source:
-        ``reference/vsn.md`` of the project's notes, with two changes. Masks per variable and
-        asset of a minibatch instead of per sequence, so that a row shared by windows is encoded
-        once. And 1/√V for 1/V, so that the output starts near unit norm for any V: X-Trend's
-        blocks have biases and layer norms, and under 1/V the penalty drove every weight to
-        zero before the network had learned anything.
+        ``reference/vsn.md`` of the project's notes, with two changes. Masks are drawn per
+        variable and asset of a minibatch instead of per sequence, so that a row shared by
+        windows is encoded once. And w enters by its direction alone, in place of w/V with the
+        penalty mean(w): X-Trend's blocks have biases and layer norms, so a short training on
+        many variables shrank every weight to zero for good before anything was learned. By
+        direction the output keeps unit norm, shrinking all weights alike costs and gains
+        nothing, and equal weights feel no pressure until data tell them apart.
     """
 
     def __init__(self, n_variables: int, hidden: int, d_out: int, dropout: float) -> None:
@@ -80,13 +83,12 @@ class IdentifiedSelection(VariableSelection):
 
     def forward(self, x: Tensor, group: Tensor, side: Tensor) -> Tensor:
         alive = self._alive()
-        slope, shift, mix, u = self.slope, self.shift, self.mix, self.u
+        slope, shift, mix, gain = self.slope, self.shift, self.mix, self._gain()
         mean, cov, xt = self.running_mean, self.running_cov, x.t()
         if alive is not None:
-            slope, shift, mix, u = slope[alive], shift[alive], mix[alive], u[alive]
+            slope, shift, mix, gain = slope[alive], shift[alive], mix[alive], gain[alive]
             mean, cov, xt = mean[alive], cov[alive], xt[alive]
         xt = xt.contiguous()
-        gain = F.relu(u) / self.n_variables**0.5
         if self.training:
             shown = self._draw(group, len(side), alive)
             out, mean, cov = FoldedBatch.apply(xt, slope, shift, mix, gain, shown)
@@ -107,21 +109,26 @@ class IdentifiedSelection(VariableSelection):
         return w / w.sum()
 
     def contribution(self, x: Float[Tensor, " row"], variable: int) -> Float[Tensor, "row hidden"]:
-        """What one variable adds to the output in evaluation: (w_j/√V)·f̂_j(x)."""
+        """What one variable adds to the output in evaluation: (w_j/‖w‖)·f̂_j(x)."""
         one = slice(variable, variable + 1)
         mix, mean, cov = self.mix[one], self.running_mean[one], self.running_cov[one]
         h = hidden_units(x[None], self.slope[one], self.shift[one])[0]
-        gain = F.relu(self.u[variable]) / self.n_variables**0.5
+        gain = self._gain()[variable]
         return gain / contribution_scale(mix, mean, cov) * ((h - mean[0][:, None]).t() @ mix[0])
 
     def penalty(self) -> Tensor:
-        """mean_j w_j."""
-        return F.relu(self.u).mean()
+        """‖w‖₁/(√V ‖w‖₂): 1 for equal weights, 1/√V for a single one."""
+        return self._gain().sum() / self.n_variables**0.5
 
     @torch.no_grad()
     def clamp(self, floor: float) -> None:
         """Keep u at or above a floor: relu(0) has no gradient and never comes back."""
         self.u.clamp_(min=floor)
+
+    def _gain(self) -> Float[Tensor, " variable"]:
+        """w/‖w‖."""
+        w = F.relu(self.u)
+        return w / w.norm().clamp(min=1e-12)
 
     def _alive(self) -> Tensor | None:
         """Variables whose weight isn't zero, when leaving out the rest pays.
