@@ -207,7 +207,8 @@ def test_a_variable_that_is_constant_in_the_batch_has_no_say_and_gives_no_nan() 
     for parameter in (selection.slope, selection.shift, selection.mix, selection.u):
         assert parameter.grad is not None
         assert torch.isfinite(parameter.grad).all()
-        assert (parameter.grad[[2, 4]] == 0.0).all()
+        if parameter is not selection.u:  # a weight also acts through the common norm
+            assert (parameter.grad[[2, 4]] == 0.0).all()
     other = x.clone()
     other[:, 2] = -1.0
     torch.testing.assert_close(selection(other, group, side), out)
