@@ -56,6 +56,7 @@ def init(arguments: Namespace) -> Answer:
         f"wrote {target}: {len(spans)} symbols, {len(sessions)} sessions up to "
         f"{sessions[-1].date()}, {folds['n_windows'] - 1} reported windows of "
         f"{folds['test_length']} from {folds['anchor']}\nnext: tft ingest {arguments.data}"
+        + (f" --instruments {arguments.instruments}" if arguments.instruments else "")
     )
     return Answer({"path": str(target), "folds": folds, "n_symbols": len(spans)}, text)
 
