@@ -265,3 +265,17 @@ def test_the_shipped_path_of_a_window_is_decided_before_it(lifecycle):
     assert verdict["path_by_fold"][FIRST] == "default"
     daily = workspace.artifacts.read("production_checkpoint", "all").frame("daily.parquet")
     assert pd.DatetimeIndex(daily["date"]).is_monotonic_increasing
+
+
+def test_inference_scales_with_the_statistics_the_checkpoint_carries(lifecycle):
+    workspace = lifecycle[0].workspace
+    model = walk_forward_model(workspace, FIRST)
+    with workspace.store() as store:
+        inputs = model.inputs(store, date(2018, 1, 5), date(2018, 1, 5))
+    rows = model.rows(inputs)
+    mean = np.array(model.metadata.normalization["mean"], dtype=float)
+    std = np.array(model.metadata.normalization["std"], dtype=float)
+    raw = inputs.panel.select(model.feature_names).values[-1, 0].astype(float)
+    expected = np.nan_to_num(np.clip((raw - mean) / std, -5.0, 5.0))
+    last_of_first_asset = rows.asset_start[1] - 1
+    np.testing.assert_allclose(rows.features[last_of_first_asset], expected, atol=1e-5)
