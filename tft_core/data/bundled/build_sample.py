@@ -1,6 +1,6 @@
 """Makes the bundled sample from the project's data folder; run it again only to change it.
 
-    python tft_core/data/bundled/build_sample.py ../shared/data
+    python tft_core/data/bundled/build_sample.py FOLDER
 
 Reads ``demo_bundle.parquet`` (which symbols, which dates, stocks, WTI) and
 ``fx_ecb.parquet`` (the published EUR rates). Whole numbers of the last published decimal
