@@ -215,5 +215,7 @@ class XTrendBackbone(nn.Module):
             entity=entity,
             index=index,
             window_group=group_of_id[:n_batch],
+            target_part=index.flatten(),
+            context_part=torch.arange(n_rows, len(joined), device=device),
             contexts=contexts,
         )

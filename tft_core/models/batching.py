@@ -1,6 +1,7 @@
 """From row numbers to batches of tensors: unique rows once, windows as indices into them."""
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from tft_core.errors import ModelError
 from tft_core.models.config import XTrendConfig
 from tft_core.models.network import Batch, ContextRows
-from tft_core.sequences import PADDING, ContextWindows, RowTable
+from tft_core.sequences import NO_CONTEXT, PADDING, ContextWindows, RowTable
 
 UNKNOWN_ENTITY = 0
 """Embedding index of an asset the network has not been trained on."""
@@ -84,13 +85,24 @@ class RowTensors:
             unknown_assets: Assets that this batch treats as unknown.
             x: Replaces the rows' features (all rows of the table).
         """
-        n_rows, device = len(self.asset_id), self.features.device
-        used = np.zeros(n_rows + 1, dtype=bool)  # the last entry stands for padding
+        plan = self.plan(index, contexts, choice, unknown_assets=unknown_assets)
+        return self.gather(plan.to(self.features.device), x=x)
+
+    def plan(
+        self,
+        index: Int64[np.ndarray, "window step"],
+        contexts: ContextWindows | None = None,
+        choice: Int64[np.ndarray, "window context"] | None = None,
+        *,
+        unknown_assets: np.ndarray | None = None,
+    ) -> "BatchPlan":
+        """Which rows a batch holds and where its windows find them, on the host."""
+        used = np.zeros(len(self.asset_id) + 1, dtype=bool)  # the last entry stands for padding
         used[index] = True
         if contexts is not None:
             used[contexts.index] = True
         unique = np.flatnonzero(used[:-1])
-        place = np.empty(n_rows + 1, dtype=np.int64)
+        place = np.empty(len(used), dtype=np.int64)
         place[unique] = np.arange(len(unique))
         place[PADDING] = len(unique)
         assets, group = np.unique(self.asset_id[unique], return_inverse=True)
@@ -99,28 +111,135 @@ class RowTensors:
         entity = self.entity[assets]
         if unknown_assets is not None:
             entity = np.where(np.isin(assets, unknown_assets), UNKNOWN_ENTITY, entity)
-        rows = torch.from_numpy(unique).to(device)
-        context_rows = None
-        if contexts is not None:
-            assert choice is not None
-            context_rows = ContextRows(
-                index=_tensor(place[contexts.index], device),
-                group=_tensor(slot[contexts.asset_id], device),
-                choice=_tensor(choice, device),
-            )
+        none = np.empty(0, dtype=np.int64)
+        return BatchPlan(
+            rows=unique,
+            group=group.astype(np.int64),
+            entity=entity,
+            index=place[index],
+            window_group=slot[self.asset_id[index[:, -1]]] if len(index) else none,
+            pool_index=none if contexts is None else place[contexts.index],
+            pool_group=none if contexts is None else slot[contexts.asset_id],
+            choice=none if choice is None else choice,
+            target_part=_rows_in(place[index], len(unique)),
+            context_part=none if contexts is None else _rows_in(place[contexts.index], len(unique)),
+            n_rows=np.array(len(unique), dtype=np.int64),
+        )
+
+    def gather(self, plan: "BatchPlan", x: Tensor | None = None, *, is_full: bool = True) -> Batch:
+        """The batch of a plan that lies on the device (see ``BatchPlan.to``).
+
+        Args:
+            is_full: False for a plan that was padded to a fixed shape.
+        """
+        contexts, device = None, self.features.device
+        if plan.choice.ndim == 2:
+            contexts = ContextRows(plan.pool_index, plan.pool_group, plan.choice)
         return Batch(
-            x=(self.features if x is None else x).index_select(0, rows),
-            coverage=self.coverage.index_select(0, rows),
-            label=self.label.index_select(0, rows),
-            group=_tensor(group, device),
-            entity=_tensor(entity, device),
-            index=_tensor(place[index], device),
-            window_group=_tensor(slot[self.asset_id[index[:, -1]]], device)
-            if len(index)
-            else torch.empty(0, dtype=torch.int64, device=device),
-            contexts=context_rows,
+            x=(self.features if x is None else x).index_select(0, plan.rows),
+            coverage=self.coverage.index_select(0, plan.rows),
+            label=self.label.index_select(0, plan.rows),
+            group=plan.group,
+            entity=plan.entity,
+            index=plan.index,
+            window_group=plan.window_group,
+            target_part=plan.target_part,
+            context_part=plan.context_part,
+            contexts=contexts,
+            is_real=None if is_full else torch.arange(len(plan.rows), device=device) < plan.n_rows,
         )
 
 
-def _tensor(array: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+class BatchPlan(NamedTuple):
+    """The integers of a batch: NumPy arrays on the host, or the same as tensors."""
+
+    rows: Any
+    """Rows of the table that the batch holds, int64 [row]."""
+    group: Any
+    """Slot of each row's asset in ``entity``, [row]."""
+    entity: Any
+    """Embedding index of each asset, [group]."""
+    index: Any
+    """Windows into ``rows``; ``len(rows)`` is padding, [window, step]."""
+    window_group: Any
+    """[window]"""
+    pool_index: Any
+    """Contexts into ``rows``, [pool, step]; empty without contexts."""
+    pool_group: Any
+    """[pool]"""
+    choice: Any
+    """[window, context]; of one dimension without contexts."""
+    target_part: Any
+    """Rows that windows hold, [some_row]."""
+    context_part: Any
+    """Rows that contexts hold, [other_row]."""
+    n_rows: Any
+    """How many of ``rows`` are real: the rest only fills a fixed shape."""
+
+    def to(self, device: torch.device) -> "BatchPlan":
+        return BatchPlan(*(torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in self))
+
+    def padded(self, shape: "PlanShape") -> "BatchPlan":
+        """The same batch in a larger, fixed shape: what is added is never read by a real
+        window and counts in no statistic.
+
+        Raises:
+            ModelError: The batch does not fit.
+        """
+        if not self.shape.fits(shape):
+            raise ModelError(f"a batch must fit {shape}, found {self.shape}")
+        padding = shape.rows
+        n_rows = len(self.rows)
+
+        def moved(index: np.ndarray, length: int) -> np.ndarray:
+            where = np.where(index == n_rows, padding, index)
+            return _fill(where, length, padding)
+
+        return self._replace(
+            rows=_fill(self.rows, shape.rows, 0),
+            group=_fill(self.group, shape.rows, 0),
+            entity=_fill(self.entity, shape.groups, UNKNOWN_ENTITY),
+            index=moved(self.index, shape.windows),
+            window_group=_fill(self.window_group, shape.windows, 0),
+            pool_index=moved(self.pool_index, shape.pool),
+            pool_group=_fill(self.pool_group, shape.pool, 0),
+            choice=_fill(self.choice, shape.windows, NO_CONTEXT)
+            if self.choice.ndim == 2
+            else self.choice,
+            target_part=_fill(self.target_part, shape.rows, padding),
+            context_part=_fill(self.context_part, shape.rows if shape.pool else 0, padding),
+        )
+
+    @property
+    def shape(self) -> "PlanShape":
+        return PlanShape(
+            len(self.rows), len(self.entity), len(self.window_group), len(self.pool_group)
+        )
+
+
+class PlanShape(NamedTuple):
+    """Sizes of a batch plan."""
+
+    rows: int
+    groups: int
+    windows: int
+    pool: int
+
+    def fits(self, other: "PlanShape") -> bool:
+        return all(mine <= theirs for mine, theirs in zip(self, other, strict=True))
+
+    def joined(self, other: "PlanShape") -> "PlanShape":
+        return PlanShape(*(max(a, b) for a, b in zip(self, other, strict=True)))
+
+
+def _rows_in(index: np.ndarray, n_rows: int) -> np.ndarray:
+    """The rows an index holds, ascending, without padding (``n_rows``)."""
+    held = np.zeros(n_rows + 1, dtype=bool)
+    held[index] = True
+    return np.flatnonzero(held[:-1])
+
+
+def _fill(array: np.ndarray, length: int, value: int) -> np.ndarray:
+    filled = np.full((length, *array.shape[1:]), value, dtype=np.int64)
+    filled[: len(array)] = array
+    return filled

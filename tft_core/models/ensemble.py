@@ -330,6 +330,7 @@ def _unshared(batch: Batch) -> Batch:
         label=batch.label[rows],
         group=batch.group[rows],
         index=own.view_as(batch.index),
+        target_part=torch.arange(len(rows), device=flat.device),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -48,7 +48,8 @@ def contribution_scale(
 class FoldedBatch(torch.autograd.Function):
     """out_n = Σ_j m_nj·(k_j/s_j)·W2_jᵀ(h_nj − μ_j), with μ, C, s of this batch.
 
-    Also returns μ and C, which carry no gradient. ``shown`` is m, or ``None`` for all ones.
+    Also returns μ and C, which carry no gradient. ``shown`` is m, or ``None`` for all ones;
+    rows that are not ``is_real`` (``None``: all are) count in neither μ nor C.
     """
 
     @staticmethod
@@ -60,11 +61,13 @@ class FoldedBatch(torch.autograd.Function):
         mix: Float[Tensor, "variable unit hidden"],
         gain: Float[Tensor, " variable"],
         shown: Float[Tensor, "variable row"] | None,
+        is_real: Bool[Tensor, " row"] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        n_rows = x.shape[1]
         h = hidden_units(x, slope, shift)
-        mean = h.mean(dim=2)
-        cov = torch.bmm(h, h.transpose(1, 2)).div_(n_rows)
+        counted = h if is_real is None else h * is_real
+        n_rows = x.shape[1] if is_real is None else is_real.sum()
+        mean = counted.sum(dim=2) / n_rows
+        cov = torch.bmm(counted, h.transpose(1, 2)) / n_rows
         cov.sub_(mean[:, :, None] * mean[:, None, :])
         scale = contribution_scale(mix, mean, cov)
         folded = mix * (gain / scale)[:, None, None]
@@ -72,22 +75,22 @@ class FoldedBatch(torch.autograd.Function):
         seen = h if shown is None else h * shown[:, None]
         out = seen.flatten(0, 1).t() @ folded.flatten(0, 1)
         out -= centre.sum(0) if shown is None else shown.t() @ centre
-        ctx.save_for_backward(x, h, mix, gain, shown, mean, cov, scale)
+        ctx.save_for_backward(x, h, mix, gain, shown, is_real, mean, cov, scale)
         ctx.mark_non_differentiable(mean, cov)
         return out, mean, cov
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, h, mix, gain, shown, mean, cov, scale = ctx.saved_tensors
-        n_variables, n_units, n_rows = h.shape
+        x, h, mix, gain, shown, is_real, mean, cov, scale = ctx.saved_tensors
+        n_rows = h.shape[2] if is_real is None else is_real.sum()
         g = g.contiguous()
         ratio = gain / scale
         folded = mix * ratio[:, None, None]
         # ∂/∂(m h), one GEMM
-        dh = (folded.flatten(0, 1) @ g.t()).view(n_variables, n_units, n_rows)
+        dh = (folded.flatten(0, 1) @ g.t()).view_as(h)
         if shown is None:
-            seen, g_shown = h, g.sum(0)[None].expand(n_variables, -1)
+            seen, g_shown = h, g.sum(0)[None].expand(len(h), -1)
         else:
             seen, g_shown = h * shown[:, None], shown @ g
             dh.mul_(shown[:, None])
@@ -98,11 +101,14 @@ class FoldedBatch(torch.autograd.Function):
         d_square = -0.5 * d_ratio * ratio / scale.square()  # by s²
         d_mix = ratio[:, None, None] * t + 2.0 * d_square[:, None, None] * (cov @ mix)
         # through C = E[h hᵀ] − μ μᵀ and through the centring
-        d_cov = (d_square * (2.0 / n_rows))[:, None, None] * (mix @ mix.transpose(1, 2))
+        d_cov = (2.0 * d_square / n_rows)[:, None, None] * (mix @ mix.transpose(1, 2))
         d_mean = -(folded * g_shown[:, None]).sum(2) / n_rows - (d_cov @ mean[:, :, None])[..., 0]
-        torch.baddbmm(dh, d_cov, h, out=dh)
-        dh.add_(d_mean[:, :, None])
+        if is_real is None:
+            torch.baddbmm(dh, d_cov, h, out=dh)
+            dh.add_(d_mean[:, :, None])
+        else:
+            dh.add_(torch.baddbmm(d_mean[:, :, None], d_cov, h).mul_(is_real))
         # ELU' = 1 where h > 0, else h + 1
         dh.mul_(torch.clamp(h, max=0.0).add_(1.0))
         d_slope = torch.bmm(dh, x[:, :, None])[..., 0]
-        return None, d_slope, dh.sum(2), d_mix, d_gain, None
+        return None, d_slope, dh.sum(2), d_mix, d_gain, None, None

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from tft_core.errors import ModelError
@@ -52,7 +52,13 @@ class Batch(NamedTuple):
     index: Int[Tensor, "batch step"]
     """Target windows, into the rows; N is padding."""
     window_group: Int[Tensor, " batch"]
+    target_part: Int[Tensor, " some_row"]
+    """Rows that windows hold; N stands for none."""
+    context_part: Int[Tensor, " other_row"]
+    """Rows that contexts hold; N stands for none."""
     contexts: ContextRows | None = None
+    is_real: Bool[Tensor, " row"] | None = None
+    """False for rows that only fill a fixed shape; ``None``: all are real."""
 
 
 class ContextBank(NamedTuple):
@@ -187,18 +193,21 @@ class XTrend(nn.Module):
         self, role: str, batch: Batch, entity: Float[Tensor, "group hidden"]
     ) -> Float[Tensor, "row_plus_padding hidden"]:
         """VSN and side path of every row; the last entry is the padding step."""
-        x, coverage, group = batch.x, batch.coverage, batch.group
+        x, coverage, group, is_real = batch.x, batch.coverage, batch.group, batch.is_real
         part: Tensor | None = None
         if not self.config.share_vsn:
-            part = self._rows_of(role, batch)
-            x, coverage, group = x[part], coverage[part], group[part]
+            part = batch.context_part if role in ("key", "value") else batch.target_part
+            is_real = None if batch.is_real is None else part < len(batch.x)
+            source = part.clamp(max=len(batch.x) - 1)
+            x, coverage, group = x[source], coverage[source], group[source]
             if role == "value":
-                x = torch.cat([x, batch.label[part, None].clamp(-LABEL_CLIP, LABEL_CLIP)], dim=1)
+                label = batch.label[source, None].clamp(-LABEL_CLIP, LABEL_CLIP)
+                x = torch.cat([x, label], dim=1)
         side = self.side_weight(role)
-        rows = self.selection[role](x, group, entity) + coverage[:, None] * side[:, 0]
+        rows = self.selection[role](x, group, entity, is_real) + coverage[:, None] * side[:, 0]
         if part is not None:
-            empty = rows.new_zeros(len(batch.x), rows.shape[1])
-            rows = empty.index_copy(0, part, rows)
+            empty = rows.new_zeros(len(batch.x) + 1, rows.shape[1])
+            rows = empty.index_copy(0, part, rows)[:-1]
         return torch.cat([rows, side[None, :, 1]])
 
     def encode_bank(self, batch: Batch, available: Int[Tensor, " context"]) -> ContextBank:
@@ -226,13 +235,6 @@ class XTrend(nn.Module):
             dropout=config.dropout,
             variable_dropout=config.vsn_dropout,
         )
-
-    def _rows_of(self, role: str, batch: Batch) -> Int[Tensor, " some_row"]:
-        """Rows a separate VSN encodes: contexts' rows for key and value, targets' for others."""
-        of_contexts = role in ("key", "value") and batch.contexts is not None
-        index = batch.contexts.index if of_contexts and batch.contexts else batch.index
-        used = torch.unique(index)
-        return used[used < len(batch.x)]
 
     def _encode_pool(
         self,

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from tft_core.models.blocks import FFN, GRN
@@ -29,7 +29,9 @@ class VariableSelection(nn.Module, ABC):
         x: Float[Tensor, "row variable"],
         group: Int[Tensor, " row"],
         side: Float[Tensor, "group hidden"],
-    ) -> Float[Tensor, "row hidden"]: ...
+        is_real: Bool[Tensor, " row"] | None = None,
+    ) -> Float[Tensor, "row hidden"]:
+        """``is_real`` is False for rows that count in no statistic; ``None``: all count."""
 
     @abstractmethod
     def weights(
@@ -81,7 +83,9 @@ class IdentifiedSelection(VariableSelection):
         self.register_buffer("running_cov", torch.zeros(n_variables, hidden, hidden))
         self.register_buffer("n_batches", torch.zeros((), dtype=torch.int64))
 
-    def forward(self, x: Tensor, group: Tensor, side: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, group: Tensor, side: Tensor, is_real: Tensor | None = None
+    ) -> Tensor:
         alive = self._alive()
         slope, shift, mix, gain = self.slope, self.shift, self.mix, self._gain()
         mean, cov, xt = self.running_mean, self.running_cov, x.t()
@@ -91,7 +95,7 @@ class IdentifiedSelection(VariableSelection):
         xt = xt.contiguous()
         if self.training:
             shown = self._draw(group, len(side), alive)
-            out, mean, cov = FoldedBatch.apply(xt, slope, shift, mix, gain, shown)
+            out, mean, cov = FoldedBatch.apply(xt, slope, shift, mix, gain, shown, is_real)
             self._update(mean, cov, alive)
         else:
             h = hidden_units(xt, slope, shift)
@@ -121,7 +125,7 @@ class IdentifiedSelection(VariableSelection):
         return self._gain().sum() / self.n_variables**0.5
 
     @torch.no_grad()
-    def clamp(self, floor: float) -> None:
+    def clamp(self, floor: float | Tensor) -> None:
         """Keep u at or above a floor: relu(0) has no gradient and never comes back."""
         self.u.clamp_(min=floor)
 
@@ -184,7 +188,9 @@ class PaperSelection(VariableSelection):
         self.mix = nn.Parameter(torch.empty(n_variables, hidden, d_out).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(n_variables, d_out))
 
-    def forward(self, x: Tensor, group: Tensor, side: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, group: Tensor, side: Tensor, is_real: Tensor | None = None
+    ) -> Tensor:
         w = self.weights(x, group, side)
         xt = x.t().contiguous()
         h = hidden_units(xt, self.slope, self.shift)
@@ -224,7 +230,9 @@ class GrnSelection(VariableSelection):
         self.weight_net = GRN(v * h, d, v, d_side=d_side, dropout=dropout)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, group: Tensor, side: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, group: Tensor, side: Tensor, is_real: Tensor | None = None
+    ) -> Tensor:
         e = self._embed(x)
         inner = F.elu(torch.baddbmm(self.fc1_bias, e, self.fc1))
         inner = self.dropout(torch.baddbmm(self.fc2_bias, inner, self.fc2))

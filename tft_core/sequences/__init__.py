@@ -17,6 +17,7 @@ from tft_core.sequences.rows import UNKNOWN_DATE, RowTable
 from tft_core.sequences.segments import Segments, find_segments
 from tft_core.sequences.windows import (
     PADDING,
+    calendar_tile,
     epoch_windows,
     first_loss_date,
     minibatches,
@@ -31,6 +32,7 @@ __all__ = [
     "ContextWindows",
     "RowTable",
     "Segments",
+    "calendar_tile",
     "choose_contexts",
     "context_candidates",
     "epoch_windows",

@@ -31,6 +31,7 @@ def epoch_windows(
     warmup: int,
     rng: np.random.Generator,
     stride: int | None = None,
+    calendar_phase: int | None = None,
 ) -> tuple[Int64[np.ndarray, "window step"], Bool[np.ndarray, "window step"]]:
     """Tile each asset's rows so that every loss row bears loss exactly once.
 
@@ -42,6 +43,8 @@ def epoch_windows(
         length: Steps of a window.
         warmup: Steps at the start of a window that bear no loss.
         stride: Rows per tile; default (and most) ``length - warmup``.
+        calendar_phase: Tiles are ``stride`` dates of the calendar instead, shifted by this
+            phase, the same for all assets.
 
     Returns:
         Row numbers, and which steps bear loss.
@@ -54,11 +57,13 @@ def epoch_windows(
     tiles: list[np.ndarray] = []
     next_tile = 0
     for first, stop in zip(rows.asset_start[:-1], rows.asset_start[1:], strict=True):
-        phase = int(rng.integers(tile))
         own = np.flatnonzero(loss_rows[first:stop]) + first
+        if calendar_phase is None:
+            number = (own - first + int(rng.integers(tile))) // tile
+        else:
+            number = calendar_tile(rows, own, tile, calendar_phase)
         if not len(own):
             continue
-        number = (own - first + phase) // tile
         is_last = np.append(np.diff(number) > 0, True)
         ends.append(own[is_last])
         tiles.append(next_tile + np.cumsum(np.append(False, is_last[:-1])))
@@ -73,6 +78,13 @@ def epoch_windows(
     is_padding = index == PADDING
     same_tile = tile_of_row[index] == np.arange(len(end_rows))[:, None]
     return index, same_tile & ~is_padding
+
+
+def calendar_tile(
+    rows: RowTable, at: Int64[np.ndarray, " row"], stride: int, phase: int
+) -> Int64[np.ndarray, " row"]:
+    """Number of the ``stride`` dates long piece of the calendar that each row lies in."""
+    return (rows.date_index[at] + phase) // stride
 
 
 def first_loss_date(
@@ -91,6 +103,7 @@ def minibatches(
     min_steps: int,
     rng: np.random.Generator,
     run_length: int | None = None,
+    together: Int64[np.ndarray, " window"] | None = None,
 ) -> list[Int64[np.ndarray, " window"]]:
     """Shuffle windows into near-equal minibatches of short runs of neighbouring windows.
 
@@ -100,6 +113,8 @@ def minibatches(
     Args:
         batch_size: Most windows in a minibatch.
         min_steps: Fewest minibatches; the batch is made smaller to reach it.
+        together: Windows of the same number follow one another (in random order) instead,
+            so that a minibatch holds many assets on few dates.
 
     Raises:
         TrainingError: There are too few windows or loss rows for ``min_steps`` minibatches.
@@ -114,11 +129,15 @@ def minibatches(
             f"found {n} windows and {n_pairs} loss rows; give more training rows or lower "
             "min_steps_per_epoch"
         )
-    run = max(1, min(4, n // n_batches // 16)) if run_length is None else run_length
-    starts = np.arange(0, n, run)
-    rng.shuffle(starts)
-    order = (starts[:, None] + np.arange(run)).ravel()
-    order = order[order < n]
+    if together is None:
+        run = max(1, min(4, n // n_batches // 16)) if run_length is None else run_length
+        starts = np.arange(0, n, run)
+        rng.shuffle(starts)
+        order = (starts[:, None] + np.arange(run)).ravel()
+        order = order[order < n]
+    else:
+        numbers, place = np.unique(together, return_inverse=True)
+        order = np.lexsort((rng.random(n), rng.permutation(len(numbers))[place]))
     pairs = bears_loss.sum(axis=1)
     for n_parts in range(n_batches, n + 1):
         parts = _join_small(np.array_split(order, n_parts), pairs)

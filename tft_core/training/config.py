@@ -1,8 +1,12 @@
 """How a network is trained: budgets, optimiser, seeds, threads."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 from tft_core.errors import ConfigError
+from tft_core.models.losses import SharpeLevel
+
+DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +31,25 @@ class TrainingConfig:
     grad_clip: float = 1.0
     cost_factor: float = 0.5
     """γ: share of each instrument's cost that the fine-tuning loss carries."""
+    sharpe_level: SharpeLevel = "pooled"
+    """``portfolio`` makes minibatches of many assets on few dates, and takes the Sharpe ratio
+    of the dates' mean returns."""
+    softmin_weight: float = 0.0
+    """Weight of the SoftMin over calendar blocks of their portfolio Sharpe ratios."""
+    softmin_temperature: float = 0.2
+    """τ of the SoftMin, in annualised Sharpe units."""
     n_seeds: int = 3
     seed: int = 42
     """First of the ``n_seeds`` consecutive seeds."""
     threads: int = 2
     """Threads PyTorch may use; results are equal only for an equal count."""
     device: str = "cpu"
+    """``cpu`` or ``cuda``."""
+    amp: bool = False
+    """On CUDA: encoders and attention in bfloat16; variable selection, head and loss stay in
+    float32."""
+    cuda_graph: bool = True
+    """On CUDA: replay each training step as one graph, in minibatches of a fixed shape."""
     min_steps_per_epoch: int = 16
     """Optimiser steps an epoch has at least; minibatches shrink to reach it."""
 
@@ -51,20 +68,31 @@ class TrainingConfig:
                 raise ConfigError(
                     f"training.{name} must be at least {low}, found {getattr(self, name)}"
                 )
-        for name in ("lr", "selection_lr", "grad_clip"):
+        for name in ("lr", "selection_lr", "grad_clip", "softmin_temperature"):
             if not getattr(self, name) > 0.0:
                 raise ConfigError(
                     f"training.{name} must be positive, found {getattr(self, name):g}"
+                )
+        for name, options in (("sharpe_level", get_args(SharpeLevel)), ("device", DEVICES)):
+            if getattr(self, name) not in options:
+                raise ConfigError(
+                    f"training.{name} must be one of {', '.join(options)}, "
+                    f"found {getattr(self, name)!r}"
                 )
         if not 0.0 <= self.penalty_ramp <= 1.0:
             raise ConfigError(
                 f"training.penalty_ramp must lie in [0, 1], found {self.penalty_ramp:g}"
             )
-        for name in ("weight_decay", "cost_factor"):
+        for name in ("weight_decay", "cost_factor", "softmin_weight"):
             if not getattr(self, name) >= 0.0:
                 raise ConfigError(
                     f"training.{name} must not be negative, found {getattr(self, name):g}"
                 )
+
+    @property
+    def by_date(self) -> bool:
+        """Whether the loss looks at dates, so that minibatches must hold many assets on each."""
+        return self.sharpe_level == "portfolio" or self.softmin_weight > 0.0
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -7,20 +7,21 @@ import pandas as pd
 from jaxtyping import Bool, Float64, Int64
 
 from tft_core.metrics import sharpe_ann
+from tft_core.positions import PositionConfig, walk_positions
 from tft_core.sequences import RowTable
 
 
 def net_by_row(
-    rows: RowTable, at: Int64[np.ndarray, " row"], z: Float64[np.ndarray, " row"]
+    rows: RowTable, at: Int64[np.ndarray, " row"], held: Float64[np.ndarray, " row"]
 ) -> Float64[np.ndarray, " row"]:
-    """z_t·y_t/σ_t − κ·|z_t/σ_t − z_{t−1}/σ_{t−1}| at sorted rows, in daily volatilities.
+    """p_t·y_t/σ_t − κ·|p_t/σ_t − p_{t−1}/σ_{t−1}| at sorted rows, in daily volatilities.
 
     The step before is the asset's previous row among ``at``; before its first, it is flat.
     """
-    held = z / rows.sigma[at]
+    notional = held / rows.sigma[at]
     same_asset = np.append(False, rows.asset_id[at][1:] == rows.asset_id[at][:-1])
-    before = np.where(same_asset, np.append(0.0, held[:-1]), 0.0)
-    return z * rows.scaled_label[at] - rows.cost_rate[at] * np.abs(held - before)
+    before = np.where(same_asset, np.append(0.0, notional[:-1]), 0.0)
+    return held * rows.scaled_label[at] - rows.cost_rate[at] * np.abs(notional - before)
 
 
 def diversified(
@@ -31,11 +32,39 @@ def diversified(
     return np.bincount(day, weights=values) / np.bincount(day)
 
 
+def walked(
+    rows: RowTable,
+    at: Int64[np.ndarray, " row"],
+    z: Float64[np.ndarray, " row"],
+    positions: PositionConfig | None,
+) -> Float64[np.ndarray, " row"]:
+    """Positions that outputs at sorted rows lead to, each asset starting flat.
+
+    Args:
+        positions: ``None``: the outputs are the positions.
+    """
+    if positions is None:
+        return z
+    _, day = np.unique(rows.date_index[at], return_inverse=True)
+    raw = np.full((day.max(initial=-1) + 1, len(rows.symbols)), np.nan)
+    raw[day, rows.asset_id[at]] = z
+    return walk_positions(raw, positions)[day, rows.asset_id[at]]
+
+
 def diversified_sharpe(
-    rows: RowTable, at: Int64[np.ndarray, " row"], z: Float64[np.ndarray, " row"]
+    rows: RowTable,
+    at: Int64[np.ndarray, " row"],
+    z: Float64[np.ndarray, " row"],
+    positions: PositionConfig | None = None,
 ) -> float:
-    """Annualised Sharpe of the per-date mean net return; NaN if it is undefined."""
-    return sharpe_ann(diversified(rows, at, net_by_row(rows, at, z)))
+    """Annualised Sharpe of the per-date mean net return; NaN if it is undefined.
+
+    Args:
+        z: Outputs in [−1, 1].
+        positions: How outputs become positions (see ``walked``).
+    """
+    held = walked(rows, at, z, positions)
+    return sharpe_ann(diversified(rows, at, net_by_row(rows, at, held)))
 
 
 def scored_rows(rows: RowTable, chosen: Bool[np.ndarray, " row"]) -> Int64[np.ndarray, " row"]:
@@ -50,7 +79,7 @@ class ValidationRecord:
     at: Int64[np.ndarray, " row"]
     member_z: Float64[np.ndarray, "member row"]
 
-    def frame(self, rows: RowTable) -> pd.DataFrame:
+    def frame(self, rows: RowTable, positions: PositionConfig | None) -> pd.DataFrame:
         """Columns date, symbol, z, disagreement, scaled_label, net."""
         z = self.member_z.mean(axis=0)
         spread = (
@@ -65,6 +94,6 @@ class ValidationRecord:
                 "z": z,
                 "disagreement": spread,
                 "scaled_label": rows.scaled_label[self.at],
-                "net": net_by_row(rows, self.at, z),
+                "net": net_by_row(rows, self.at, walked(rows, self.at, z, positions)),
             }
         )

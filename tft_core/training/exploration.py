@@ -22,6 +22,7 @@ from tft_core.models.config import XTrendConfig
 from tft_core.models.ensemble import encode_in_chunks, integrated_gradients
 from tft_core.models.network import Batch, ContextBank, XTrend
 from tft_core.models.variable_selection import IdentifiedSelection
+from tft_core.positions import PositionConfig
 from tft_core.sequences import RowTable, epoch_windows, window_index
 from tft_core.training.config import TrainingConfig
 from tft_core.training.determinism import pinned
@@ -108,12 +109,14 @@ def explore(
     training_config: TrainingConfig,
     config: ExplorationConfig,
     *,
+    positions: PositionConfig | None = None,
     progress: Progress | None = None,
 ) -> ExplorationResult:
     """Train the exploration members and measure what each uses.
 
     Args:
         model_config: Its ``n_features`` is that of ``rows``; shadows are added here.
+        positions: How outputs become positions (see ``train_member``).
 
     As of:
         The last label of ``val_rows``.
@@ -121,10 +124,19 @@ def explore(
     training = config.training(training_config)
     results, records = [], []
     measuring = 0.0
+    shadowed = with_shadows(rows, val_rows, config.n_shadows)
+    wide = replace(model_config, n_features=shadowed.n_features)
     for seed in training.seeds:
-        shadowed = with_shadows(rows, val_rows, config.n_shadows)
-        wide = replace(model_config, n_features=shadowed.n_features)
-        result = train_member(shadowed, fit_rows, val_rows, wide, training, seed, progress=progress)
+        result = train_member(
+            shadowed,
+            fit_rows,
+            val_rows,
+            wide,
+            training,
+            seed,
+            positions=positions,
+            progress=progress,
+        )
         started = time.perf_counter()
         with pinned(seed, training.threads, training.device):
             records.append(measure(result, shadowed, val_rows, config, seed, training.device))

@@ -13,11 +13,12 @@ from tft_core.errors import TrainingError
 from tft_core.models.batching import RowTensors
 from tft_core.models.config import XTrendConfig
 from tft_core.models.ensemble import make_bank, predict_member
-from tft_core.models.losses import Targets, training_loss
 from tft_core.models.network import ContextBank, XTrend
+from tft_core.positions import PositionConfig
 from tft_core.sequences import (
     ContextWindows,
     RowTable,
+    calendar_tile,
     choose_contexts,
     context_candidates,
     epoch_windows,
@@ -28,9 +29,11 @@ from tft_core.sequences import (
     window_index,
 )
 from tft_core.training.config import TrainingConfig
+from tft_core.training.cuda_graph import GraphedStep
 from tft_core.training.determinism import pinned
 from tft_core.training.evaluation import diversified_sharpe, scored_rows
 from tft_core.training.progress import EpochReport, Progress
+from tft_core.training.step import StepScalars, StepWork, TargetColumns, TrainingStep
 
 CLAMPED_STEPS = 50
 """Steps in which the identified VSN's weights stay above ``CLAMP_FLOOR``, at least."""
@@ -63,6 +66,7 @@ def train_member(
     config: TrainingConfig,
     seed: int,
     *,
+    positions: PositionConfig | None = None,
     finetune_epochs: int | None = None,
     progress: Progress | None = None,
 ) -> MemberResult:
@@ -72,6 +76,9 @@ def train_member(
         loss_rows: Rows that bear loss (those without a label or volatility don't); contexts
             and the bank come from them too.
         val_rows: Rows of the early stopping; ``None`` trains for all epochs (the refit).
+        positions: How outputs become positions. The loss smooths them so (its clip and
+            turnover cap have no gradient and are left out); validation walks them whole.
+            ``None``: outputs are positions.
         finetune_epochs: Replaces the configured number.
 
     As of:
@@ -82,7 +89,7 @@ def train_member(
         TrainingError: Loss or weights stopped being numbers, or too few rows bear loss.
     """
     with pinned(seed, config.threads, config.device):
-        run = _MemberRun(rows, loss_rows, val_rows, model_config, config, seed)
+        run = _MemberRun(rows, loss_rows, val_rows, model_config, config, seed, positions)
         return run.train(finetune_epochs or config.finetune_epochs, progress)
 
 
@@ -97,6 +104,7 @@ class _MemberRun:
         model_config: XTrendConfig,
         config: TrainingConfig,
         seed: int,
+        positions: PositionConfig | None = None,
     ) -> None:
         self.rows, self.config, self.seed, self.model_config = rows, config, seed, model_config
         self.loss_rows = loss_rows & rows.can_bear_loss
@@ -109,10 +117,16 @@ class _MemberRun:
         self.tensors = RowTensors.of(rows, model_config, config.device)
         self.rng = np.random.default_rng([seed, EPOCH_STREAM])
         self.member = XTrend(model_config).to(config.device)
-        self.optimiser = make_optimiser(self.member, config)
+        self.positions = positions
+        self.step = make_step(
+            self.member,
+            self.tensors,
+            TargetColumns.of(rows, config.device),
+            config,
+            1.0 if positions is None else positions.position_smooth,
+        )
         self.steps = 0
         self.penalty_share = 1.0
-        self.targets = _target_columns(rows, config.device)
         self.candidates = context_candidates(
             rows, self.loss_rows, model_config.ctx_len, model_config.context_mode
         )
@@ -154,7 +168,7 @@ class _MemberRun:
                     steps=self.steps - steps_before,
                     loss=loss,
                     val_sharpe=sharpe,
-                    lr=self.optimiser.param_groups[0]["lr"],
+                    lr=self.step.optimiser.param_groups[0]["lr"],
                     features_left=self._features_left(),
                     seconds=time.perf_counter() - epoch_started,
                 )
@@ -195,15 +209,25 @@ class _MemberRun:
         config, model = self.config, self.model_config
         # short histories: smaller tiles make enough windows for the steps an epoch must have
         stride = max(1, min(model.seq_len - model.warmup, self._rows_per_window()))
+        phase = int(self.rng.integers(stride)) if config.by_date else None
         index, bears_loss = epoch_windows(
-            self.rows, self.loss_rows, model.seq_len, model.warmup, self.rng, stride
+            self.rows, self.loss_rows, model.seq_len, model.warmup, self.rng, stride, phase
         )
-        batches = minibatches(bears_loss, config.batch_size, config.min_steps_per_epoch, self.rng)
+        together = None
+        if phase is not None:
+            together = calendar_tile(self.rows, index[:, -1], stride, phase)
+        batches = minibatches(
+            bears_loss,
+            config.batch_size,
+            config.min_steps_per_epoch,
+            self.rng,
+            together=together,
+        )
         self.member.train()
         losses = torch.zeros((), dtype=torch.float64, device=config.device)
         for windows in batches:
             self._ramp_penalty(len(batches))
-            losses += self._step(index[windows], bears_loss[windows], cost_factor)
+            losses += self._take_step(index[windows], bears_loss[windows], cost_factor)
         return float(losses) / len(batches)
 
     def _ramp_penalty(self, steps_per_epoch: int) -> None:
@@ -216,32 +240,23 @@ class _MemberRun:
     def _rows_per_window(self) -> int:
         return int(self.loss_rows.sum()) // self.config.min_steps_per_epoch
 
-    def _step(
+    def _take_step(
         self,
         index: Int64[np.ndarray, "window step"],
         bears_loss: Bool[np.ndarray, "window step"],
         cost_factor: float,
     ) -> Tensor:
-        config, model = self.config, self.model_config
+        model = self.model_config
         pool, choice = self._contexts(index, bears_loss)
         unknown = None
         if model.entity_dropout > 0.0:
             unknown = np.flatnonzero(self.rng.random(len(self.rows.symbols)) < model.entity_dropout)
-        batch = self.tensors.batch(index, pool, choice, unknown_assets=unknown)
-        targets = self.targets.take(index, bears_loss)
-        output = self.member(batch)
-        loss = training_loss(output, targets, cost_factor=cost_factor, mle_weight=model.mle_weight)
-        penalty = self.member.penalty()
-        total = loss if penalty is None else loss + self.penalty_share * penalty
-        self.optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(self.member.parameters(), config.grad_clip)
-        self.optimiser.step()
+        plan = self.tensors.plan(index, pool, choice, unknown_assets=unknown)
         self.steps += 1
         may_die = self.steps >= CLAMPED_STEPS and self.penalty_share >= 1.0
-        for selection in self.member.identified():
-            selection.clamp(0.0 if may_die else CLAMP_FLOOR)
-        return total.detach().double()
+        floor = 0.0 if may_die else CLAMP_FLOOR
+        scalars = StepScalars(cost_factor, self.penalty_share, floor)
+        return self.step(StepWork(plan, index, bears_loss, scalars))
 
     def _contexts(
         self, index: Int64[np.ndarray, "window step"], bears_loss: Bool[np.ndarray, "window step"]
@@ -280,7 +295,7 @@ class _MemberRun:
         assert self.val_at is not None
         self.member.eval()
         z = predict_member(self.member, self._bank(), self.tensors, self.val_index)[0]
-        return diversified_sharpe(self.rows, self.val_at, z), z
+        return diversified_sharpe(self.rows, self.val_at, z, self.positions), z
 
     def _features_left(self) -> int:
         identified = self.member.identified()
@@ -300,48 +315,14 @@ class _MemberRun:
                 )
 
 
-@dataclass(frozen=True, slots=True)
-class _TargetColumns:
-    """Loss columns of all rows, with one more entry for padding."""
-
-    scaled_return: Tensor
-    inverse_sigma: Tensor
-    cost_rate: Tensor
-
-    def take(self, index: np.ndarray, bears_loss: np.ndarray) -> Targets:
-        device = self.scaled_return.device
-        where = torch.from_numpy(index).to(device)  # −1, padding, is the last entry
-        return Targets(
-            scaled_return=self.scaled_return[where],
-            inverse_sigma=self.inverse_sigma[where],
-            cost_rate=self.cost_rate[where],
-            bears_loss=torch.from_numpy(bears_loss).to(device),
-        )
-
-
-def _target_columns(rows: RowTable, device: str) -> _TargetColumns:
-    def column(values: np.ndarray) -> Tensor:
-        padded = np.append(np.nan_to_num(values), 0.0).astype(np.float32)
-        return torch.from_numpy(padded).to(device)
-
-    return _TargetColumns(
-        scaled_return=column(rows.scaled_label),
-        inverse_sigma=column(1.0 / rows.sigma),
-        cost_rate=column(rows.cost_rate),
-    )
-
-
-def make_optimiser(member: XTrend, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW; the identified VSN's u in a group of its own: faster, without decay."""
-    selected = {id(m.u) for m in member.identified()}
-    others = [p for p in member.parameters() if id(p) not in selected]
-    groups = [{"params": others, "lr": config.lr, "weight_decay": config.weight_decay}]
-    if selected:
-        groups.append(
-            {
-                "params": [m.u for m in member.identified()],
-                "lr": config.selection_lr,
-                "weight_decay": 0.0,
-            }
-        )
-    return torch.optim.AdamW(groups, fused=config.device == "cpu")
+def make_step(
+    member: XTrend,
+    tensors: RowTensors,
+    columns: TargetColumns,
+    config: TrainingConfig,
+    smooth: float,
+) -> TrainingStep:
+    """The way steps are run on the configured device."""
+    if config.device == "cuda" and config.cuda_graph:
+        return GraphedStep(member, tensors, columns, config, smooth)
+    return TrainingStep(member, tensors, columns, config, smooth)

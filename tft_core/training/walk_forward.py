@@ -13,6 +13,7 @@ from tft_core.errors import TrainingError
 from tft_core.models.config import XTrendConfig
 from tft_core.models.ensemble import Ensemble
 from tft_core.models.io import weight_hash
+from tft_core.positions import PositionConfig
 from tft_core.sequences import RowTable
 from tft_core.training.config import TrainingConfig
 from tft_core.training.evaluation import ValidationRecord, diversified_sharpe
@@ -51,6 +52,7 @@ def train_ensemble(
     model_config: XTrendConfig,
     training_config: TrainingConfig,
     *,
+    positions: PositionConfig | None = None,
     seeds: Sequence[int] | None = None,
     refit: bool,
     progress: Progress | None = None,
@@ -60,6 +62,8 @@ def train_ensemble(
     Args:
         fit_rows: Rows that bear loss while early stopping watches ``val_rows``.
         train_rows: Rows that bear loss in the refit: fit, purge and validation.
+        positions: How outputs become positions in loss and validation (see
+            ``train_member``); ``None``: outputs are positions.
         seeds: One per member; default the configured ones.
         refit: Train each member again from scratch on ``train_rows``, for the median best
             epoch; without it the early-stopped members make the ensemble.
@@ -81,7 +85,14 @@ def train_ensemble(
         )
     selected = [
         train_member(
-            rows, fit_rows, val_rows, model_config, training_config, seed, progress=progress
+            rows,
+            fit_rows,
+            val_rows,
+            model_config,
+            training_config,
+            seed,
+            positions=positions,
+            progress=progress,
         )
         for seed in chosen
     ]
@@ -97,6 +108,7 @@ def train_ensemble(
                 model_config,
                 training_config,
                 seed,
+                positions=positions,
                 finetune_epochs=refit_epochs,
                 progress=progress,
             )
@@ -110,9 +122,9 @@ def train_ensemble(
         best_epochs=best_epochs,
         refit_epochs=refit_epochs,
         histories=pd.DataFrame([asdict(e) for r in everything for e in r.reports]),
-        val_sharpe=diversified_sharpe(rows, record.at, record.member_z.mean(axis=0)),
+        val_sharpe=diversified_sharpe(rows, record.at, record.member_z.mean(axis=0), positions),
         val_sharpe_members=tuple(result.val_sharpe for result in selected),
-        validation=record.frame(rows),
+        validation=record.frame(rows, positions),
         optimiser_steps=sum(result.optimiser_steps for result in everything),
         seconds=time.perf_counter() - started,
         threads=training_config.threads,

@@ -5,8 +5,10 @@ from scipy.stats import norm
 
 from tft_core.models.heads import QUANTILES, HeadOutput, make_head
 from tft_core.models.losses import (
+    LossTerms,
     Targets,
     gaussian_nll,
+    held_positions,
     net_returns,
     pinball,
     sharpe_loss,
@@ -14,12 +16,16 @@ from tft_core.models.losses import (
 )
 
 
-def targets(y, inverse_sigma, cost, bears) -> Targets:
+def targets(y, inverse_sigma, cost, bears, date=None) -> Targets:
+    shape = np.shape(y)
+    dates = np.zeros(shape, dtype=np.int64) if date is None else np.asarray(date)
     return Targets(
         torch.tensor(y, dtype=torch.float64),
         torch.tensor(inverse_sigma, dtype=torch.float64),
         torch.tensor(cost, dtype=torch.float64),
         torch.tensor(bears),
+        torch.from_numpy(dates),
+        int(dates.max()) + 1,
     )
 
 
@@ -39,35 +45,33 @@ def test_the_first_step_with_known_volatility_pays_the_entry() -> None:
 
 
 def test_the_sharpe_loss_is_equation_8() -> None:
-    r = np.random.default_rng(0).standard_normal(500) + 0.1
-    expected = -np.sqrt(252) * r.mean() / r.std()
-    assert float(sharpe_loss(torch.from_numpy(r))) == pytest.approx(expected, rel=1e-8)
+    rng = np.random.default_rng(0)
+    r, bears = rng.standard_normal((20, 25)) + 0.1, rng.random((20, 25)) < 0.7
+    expected = -np.sqrt(252) * r[bears].mean() / r[bears].std()
+    loss = sharpe_loss(torch.from_numpy(r), torch.from_numpy(bears))
+    assert float(loss) == pytest.approx(expected, rel=1e-8)
 
 
 def test_the_likelihood_is_the_normal_one() -> None:
     rng = np.random.default_rng(0)
     mu, sigma, y = rng.standard_normal(50), rng.uniform(0.5, 2, 50), rng.standard_normal(50)
-    loss = gaussian_nll(*(torch.from_numpy(a) for a in (mu, sigma, y)))
-    assert float(loss) == pytest.approx(-norm.logpdf(y, mu, sigma).mean(), rel=1e-10)
+    nll = gaussian_nll(*(torch.from_numpy(a) for a in (mu, sigma, y)))
+    np.testing.assert_allclose(nll, -norm.logpdf(y, mu, sigma), rtol=1e-10)
 
 
 def test_pinball_is_smallest_at_the_quantiles_of_the_sample() -> None:
     y = torch.from_numpy(np.random.default_rng(0).standard_normal(4001))
     best = torch.quantile(y, torch.tensor(QUANTILES, dtype=torch.float64))
-    at_best = float(pinball(best.expand(len(y), -1), y))
+    at_best = float(pinball(best.expand(len(y), -1), y).mean())
     for shift in (-0.2, 0.2):
-        assert float(pinball((best + shift).expand(len(y), -1), y)) > at_best
+        assert float(pinball((best + shift).expand(len(y), -1), y).mean()) > at_best
 
 
-def test_pinball_of_one_pair_by_hand() -> None:
-    q = torch.zeros(1, len(QUANTILES), dtype=torch.float64)
+def test_pinball_of_two_pairs_by_hand() -> None:
+    q = torch.zeros(2, len(QUANTILES), dtype=torch.float64)
+    y = torch.tensor([2.0, -1.0], dtype=torch.float64)
     # y = 2 above every quantile costs level·2 each; y = −1 below costs (1 − level)·1 each
-    assert float(pinball(q, torch.tensor([2.0], dtype=torch.float64))) == pytest.approx(
-        2 * sum(QUANTILES)
-    )
-    assert float(pinball(q, torch.tensor([-1.0], dtype=torch.float64))) == pytest.approx(
-        13 - sum(QUANTILES)
-    )
+    np.testing.assert_allclose(pinball(q, y), [2 * sum(QUANTILES), 13 - sum(QUANTILES)])
 
 
 def test_steps_that_bear_no_loss_do_not_enter_it() -> None:
@@ -76,11 +80,63 @@ def test_steps_that_bear_no_loss_do_not_enter_it() -> None:
     t = targets(y, np.full((3, 6), 100.0), np.full((3, 6), 1e-3), bears)
     z = torch.from_numpy(rng.uniform(-1, 1, (3, 6)))
     mu, sigma = torch.from_numpy(rng.standard_normal((3, 6))), torch.full((3, 6), 0.7).double()
-    loss = training_loss(HeadOutput(z, mu, sigma), t, cost_factor=0.0, mle_weight=0.3)
+    loss = training_loss(HeadOutput(z, mu, sigma), t, LossTerms(mle_weight=0.3))
     r = (z.numpy() * y)[bears]
     nll = -norm.logpdf(y[bears], mu.numpy()[bears], 0.7).mean()
     expected = -np.sqrt(252) * r.mean() / r.std() + 0.3 * nll
     assert float(loss) == pytest.approx(expected, rel=1e-6)
+
+
+def test_held_positions_are_smoothed_day_by_day() -> None:
+    z = np.random.default_rng(1).uniform(-1, 1, (2, 9))
+    expected, before = np.empty_like(z), np.zeros(2)
+    for step in range(9):
+        before = before + 0.3 * (z[:, step] - before)
+        expected[:, step] = before
+    np.testing.assert_allclose(held_positions(torch.from_numpy(z), 0.3), expected, rtol=1e-12)
+    np.testing.assert_array_equal(held_positions(torch.from_numpy(z), 1.0), z)
+
+
+def by_date_case():
+    """Returns of 3 windows on 8 dates, some of which bear no loss."""
+    rng = np.random.default_rng(2)
+    y, bears = rng.standard_normal((3, 6)), rng.random((3, 6)) < 0.8
+    date = np.array([[0, 1, 2, 3, 4, 5], [2, 3, 4, 5, 6, 7], [0, 1, 2, 3, 4, 5]])
+    mean = np.array([y[bears & (date == d)].mean() for d in range(8)])
+    assert np.isfinite(mean).all()
+    return y, bears, date, mean
+
+
+def test_a_portfolio_loss_is_the_sharpe_ratio_of_the_dates_mean_returns() -> None:
+    y, bears, date, mean = by_date_case()
+    t = targets(y, np.ones_like(y), np.zeros_like(y), bears, date)
+    loss = training_loss(HeadOutput(torch.ones(3, 6).double()), t, LossTerms(level="portfolio"))
+    assert float(loss) == pytest.approx(-np.sqrt(252) * mean.mean() / mean.std(), rel=1e-6)
+
+
+def test_the_softmin_is_near_the_worst_calendar_block() -> None:
+    y, bears, date, mean = by_date_case()
+    t = targets(y, np.ones_like(y), np.zeros_like(y), bears, date)
+    blocks = [mean[:3], mean[3:6], mean[6:]]
+    by_block = np.array([np.sqrt(252) * b.mean() / np.sqrt(b.var() + 1e-9) for b in blocks])
+    terms = LossTerms(level="portfolio", softmin_weight=0.1, softmin_temperature=2.0, block_dates=3)
+    loss = training_loss(HeadOutput(torch.ones(3, 6).double()), t, terms)
+    softmin = -2.0 * np.log(np.exp(-by_block / 2.0).mean())
+    expected = -np.sqrt(252) * mean.mean() / mean.std() - 0.1 * softmin
+    assert float(loss) == pytest.approx(expected, rel=1e-6)
+    assert by_block.min() <= softmin <= by_block.mean()
+
+
+def test_a_softmin_over_no_block_adds_nothing_and_has_no_gradient() -> None:
+    z = torch.full((1, 2), 0.5, dtype=torch.float64, requires_grad=True)
+    t = targets([[1.0, -0.5]], [[1.0, 1.0]], [[0.0, 0.0]], [[True, True]], [[0, 5]])
+    with_it, without = (
+        training_loss(HeadOutput(z), t, LossTerms(softmin_weight=w, block_dates=2))
+        for w in (0.5, 0.0)
+    )
+    assert with_it.item() == without.item()
+    gradients = [torch.autograd.grad(loss, z)[0] for loss in (with_it, without)]
+    np.testing.assert_array_equal(*gradients)
 
 
 @pytest.mark.parametrize("mode", ["sharpe", "joint_mle", "joint_quantile"])

@@ -195,6 +195,7 @@ def _train(
         **split.model,
     )
     training = settings.build(TrainingConfig, "training", **{**split.training, **overrides})
+    positions = settings.build(PositionConfig, "positions", **split.positions)
     result = train_ensemble(
         part.rows,
         part.fit,
@@ -202,10 +203,11 @@ def _train(
         part.train,
         model,
         training,
+        positions=positions,
         refit=True,
         progress=ConsoleProgress(label),
     )
-    return result, model, settings.build(PositionConfig, "positions", **split.positions), training
+    return result, model, positions, training
 
 
 def _metadata(

@@ -16,6 +16,7 @@ from tft_core.feature_selection import (
 )
 from tft_core.folds import FoldConfig, split_sessions
 from tft_core.models.config import XTrendConfig
+from tft_core.positions import PositionConfig
 from tft_core.reports.html import prefilter_page, stability_page
 from tft_core.reports.plots import training_curves, weights_bar
 from tft_core.schema import finite_or_none
@@ -82,6 +83,7 @@ def exploration_fold(
         model_config(workspace, len(kept), len(part.rows.symbols)),
         training,
         exploration,
+        positions=settings.build(PositionConfig, "positions"),
         progress=ConsoleProgress(f"exploration {key}"),
     )
     records = result.records.assign(fold=key)

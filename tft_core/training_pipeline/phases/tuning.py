@@ -195,6 +195,7 @@ class StudyObjective:
             pretrain_epochs=self.config.pretrain_epochs,
             finetune_epochs=self.config.finetune_epochs,
         )
+        positions_config = settings.build(PositionConfig, "positions", **split.positions)
         fitted = train_ensemble(
             prepared.rows,
             prepared.fit,
@@ -202,6 +203,7 @@ class StudyObjective:
             prepared.train,
             model,
             training,
+            positions=positions_config,
             seeds=(seed,),
             refit=False,
         )
@@ -211,7 +213,6 @@ class StudyObjective:
         raw = np.full((len(prepared.data.dates), len(prepared.rows.symbols)), np.nan)
         output = fitted.ensemble.predict(prepared.rows, end_rows)
         raw[prepared.rows.date_index[end_rows], prepared.rows.asset_id[end_rows]] = output.z
-        positions_config = settings.build(PositionConfig, "positions", **split.positions)
         positions = walk_positions(raw[window], positions_config)
         record = record_path(prepared.data, self.universe, window, positions, positions_config)
         return DailyRecord(record.dates, record.net, fitted.optimiser_steps)
