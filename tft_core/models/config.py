@@ -37,7 +37,7 @@ class XTrendConfig:
     context_mode: ContextMode = "random"
     context_pool: int = 0
     """Contexts encoded per minibatch and shared by its targets; 0 means twice the targets,
-    within 2 and 4 times n_context (at least 32)."""
+    within 1 and 4 times n_context."""
     causal_contexts: bool = True
     """False shows training targets contexts from their future, as the paper does (footnote 4)."""
     vsn: VsnForm = "identified"
@@ -113,8 +113,7 @@ class XTrendConfig:
 
     def pool_size(self, n_targets: int) -> int:
         """Contexts drawn for a minibatch of ``n_targets`` windows."""
-        most = max(32, 4 * self.n_context)
-        return self.context_pool or min(max(2 * n_targets, 2 * self.n_context), most)
+        return self.context_pool or min(max(2 * n_targets, self.n_context), 4 * self.n_context)
 
     @classmethod
     def plan(cls, **changes: Any) -> "XTrendConfig":
