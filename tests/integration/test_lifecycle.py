@@ -39,6 +39,35 @@ def test_a_second_run_builds_nothing_and_keeps_the_version(lifecycle):
     assert again.checkpoint_path == result.checkpoint_path
 
 
+def test_building_side_by_side_gives_the_same_artifacts(lifecycle, tmp_path_factory):
+    pipeline, result = lifecycle
+    settings = tiny_settings(tmp_path_factory.mktemp("side_by_side"))
+    load_store(settings, tiny_bars())
+    lines: list[str] = []
+    other = TrainingPipeline(settings=settings)
+    again = other.run(lambda line, done, total: lines.append(f"{done}/{total} {line}"), workers=2)
+    assert sorted(again.built) == sorted(result.built)
+    for asset, key in pipeline.workspace.lifecycle():
+        if asset == "production_checkpoint":  # names a registry folder, which holds a time
+            continue
+        mine, theirs = (p.workspace.artifacts.read(asset, key) for p in (pipeline, other))
+        assert mine.content_hash == theirs.content_hash, f"{asset}/{key}"
+    n = len(result.built)
+    assert lines[-1] == f"{n}/{n} done"
+    assert other.run(workers=2).built == ()
+
+
+def test_a_build_that_fails_beside_another_ends_the_run_with_its_reason(tmp_path):
+    settings = tiny_settings(tmp_path)
+    load_store(settings, tiny_bars())
+    pipeline = TrainingPipeline(settings=settings)
+    broken = pipeline.workspace.with_settings(folds={"min_train_sessions": 100_000})
+    pipeline.workspace = broken
+    with pytest.raises(FoldError, match="found"):
+        pipeline.run(workers=2)
+    assert pipeline.workspace.artifacts.current("market_data", FIRST) is not None
+
+
 def test_redoing_a_fold_gives_the_same_content_hash(lifecycle):
     workspace = lifecycle[0].workspace
     before = workspace.artifacts.read("exploration_fold", FIRST).content_hash

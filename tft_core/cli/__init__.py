@@ -91,6 +91,9 @@ def build_parser() -> argparse.ArgumentParser:
     sub = add("run", model_commands.run, "run all phases without Dagster", "tft run --skip-tuning")
     sub.add_argument("--skip-tuning", action="store_true", help="ship the default parameters")
     sub.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="artifacts built at a time (default 1)"
+    )
+    sub.add_argument(
         "--skip-feature-selection", action="store_true", help="train on the pre-filtered features"
     )
     sub.add_argument("--start", type=_day, help="first day of history to use")

@@ -43,7 +43,7 @@ def run(arguments: Namespace) -> Answer:
             bar.set_description(line)
             bar.update(done - bar.n)
 
-        result = pipeline.run(show)
+        result = pipeline.run(show, workers=arguments.workers)
     data = {
         "checkpoint_path": str(result.checkpoint_path),
         "promoted": result.promoted,

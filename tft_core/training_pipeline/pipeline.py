@@ -4,7 +4,6 @@ It walks the same graph and stores the same artifacts as Dagster does, builds on
 missing or stale, and can be stopped and started again at any point.
 """
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,9 +16,8 @@ from tft_core.schema import LIVE_FOLD, content_hash
 from tft_core.training_pipeline.artifacts import Artifact
 from tft_core.training_pipeline.config import TrainingPipelineConfig
 from tft_core.training_pipeline.graph import UNPARTITIONED_KEY
+from tft_core.training_pipeline.parallel import Pair, build_in_turn, build_side_by_side
 from tft_core.training_pipeline.workspace import Workspace
-
-logger = logging.getLogger(__name__)
 
 PHASE_OF = {
     "market_data": "1 pre-filter",
@@ -55,6 +53,7 @@ class TrainingResult:
     report_path: Path
     elapsed_seconds: float
     phase_seconds: dict[str, float] = field(default_factory=dict)
+    """Seconds of the builds of each phase, those of parallel builds added up."""
     built: tuple[str, ...] = ()
     """``asset/key`` of what was missing or stale and therefore built."""
 
@@ -89,34 +88,27 @@ class TrainingPipeline:
                 stale.add(pair)
         return [pair for pair in self.workspace.lifecycle() if pair in stale]
 
-    def run(self, progress: Callable[[str, int, int], None] | None = None) -> TrainingResult:
+    def run(
+        self, progress: Callable[[str, int, int], None] | None = None, *, workers: int = 1
+    ) -> TrainingResult:
         """Build what is missing or stale, then gate and promote.
 
         Args:
             progress: Called with a line, the number of steps done and their total.
+            workers: Artifacts built at a time; more than one build in processes of their
+                own. The result is the same to the bit.
         """
-        started = time.perf_counter()
-        seconds: dict[str, float] = {}
-        built = []
-        steps = self.workspace.lifecycle()
-        for done, (asset, key) in enumerate(steps):
-            if progress is not None:
-                progress(f"{PHASE_OF[asset]}: {asset}/{key}", done, len(steps))
-            if self.workspace.is_fresh(asset, key):
-                continue
-            began = time.perf_counter()
-            self.workspace.build(asset, key, progress=logger.info)
-            seconds[PHASE_OF[asset]] = (
-                seconds.get(PHASE_OF[asset], 0.0) + time.perf_counter() - began
-            )
-            built.append(f"{asset}/{key}")
-        if progress is not None:
-            progress("done", len(steps), len(steps))
-        return self._result(time.perf_counter() - started, seconds, tuple(built))
+        if workers < 1:
+            raise ConfigError(f"workers must be at least 1, found {workers}")
+        log = _RunLog(len(self.workspace.lifecycle()), progress)
+        if workers == 1:
+            build_in_turn(self.workspace, log)
+        else:
+            build_side_by_side(self.workspace, log, workers)
+        log.show("done")
+        return self._result(log)
 
-    def _result(
-        self, elapsed: float, seconds: dict[str, float], built: tuple[str, ...]
-    ) -> TrainingResult:
+    def _result(self, log: "_RunLog") -> TrainingResult:
         read = self.workspace.artifacts.read
         checkpoint = read("production_checkpoint", UNPARTITIONED_KEY)
         stability = read("vsn_stability_report", LIVE_FOLD)
@@ -135,10 +127,36 @@ class TrainingPipeline:
             total_return_oos=verdict["figures"]["return_total"],
             max_drawdown_oos=verdict["figures"]["max_drawdown"],
             report_path=checkpoint.path / "tear_sheet.html",
-            elapsed_seconds=elapsed,
-            phase_seconds=seconds,
-            built=built,
+            elapsed_seconds=time.perf_counter() - log.began,
+            phase_seconds=log.seconds,
+            built=tuple(log.names),
         )
+
+
+class _RunLog:
+    """Counts what a run builds, and shows it."""
+
+    def __init__(self, total: int, progress: Callable[[str, int, int], None] | None) -> None:
+        self.began, self.total, self.progress = time.perf_counter(), total, progress
+        self.done = 0
+        self.seconds: dict[str, float] = {}
+        self.names: list[str] = []
+
+    def show(self, line: str) -> None:
+        if self.progress is not None:
+            self.progress(line, self.done, self.total)
+
+    def started(self, pair: Pair) -> None:
+        self.show(f"{PHASE_OF[pair[0]]}: {'/'.join(pair)}")
+
+    def built(self, pair: Pair, seconds: float) -> None:
+        phase = PHASE_OF[pair[0]]
+        self.done += 1
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
+        self.names.append("/".join(pair))
+
+    def is_fresh(self, pair: Pair) -> None:
+        self.done += 1
 
 
 def checkpoint_path(workspace: Workspace, artifact: Artifact) -> Path:
