@@ -239,7 +239,7 @@ def mean_weights(
     if isinstance(selection, IdentifiedSelection):
         return selection.static_weights().double().cpu().numpy()
     batch = tensors.batch(at[:, None])
-    weights = selection.weights(batch.x, batch.group, member.embedding(batch.entity))
+    weights = member.selection_weights(batch)
     return weights.double().mean(dim=0).cpu().numpy()
 
 

@@ -24,7 +24,7 @@ def test_the_paper_preset_holds_the_papers_figures() -> None:
     [
         ({"d_hidden": 10, "n_heads": 4}, "multiple of n_heads"),
         ({"warmup": 42}, r"warmup must lie in \[0, seq_len=42\), found 42"),
-        ({"vsn": "softmax"}, "one of identified, paper, tft, found 'softmax'"),
+        ({"vsn": "softmax"}, "one of identified, paper, tft, none, found 'softmax'"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), found 1.0"),
         ({"n_context": 0}, 'use context_mode "none", found 0'),
         ({"context_mode": "time", "ctx_len": 21}, r"must equal seq_len \(42\).*found 21"),
