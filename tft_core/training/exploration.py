@@ -117,7 +117,15 @@ def explore(
 
     As of:
         The last label of ``val_rows``.
+
+    Raises:
+        ConfigError: The network has no VSN.
     """
+    if model_config.vsn == "none":
+        raise ConfigError(
+            "exploration must have a variable selection network to look at, found model.vsn none; "
+            "run with --skip-feature-selection"
+        )
     training = config.training(training_config)
     results, records = [], []
     measuring = 0.0
