@@ -95,7 +95,7 @@ class IdentifiedSelection(VariableSelection):
             slope, shift, mix, gain = slope[alive], shift[alive], mix[alive], gain[alive]
             mean, cov, xt = mean[alive], cov[alive], xt[alive]
         xt = xt.contiguous()
-        if self.training:
+        if self.training and len(x):  # a minibatch without eligible contexts has no statistics
             shown = self._draw(group, len(side), alive)
             out, mean, cov = FoldedBatch.apply(xt, slope, shift, mix, gain, shown)
             self._update(mean, cov, alive)
