@@ -37,6 +37,10 @@ class ModelError(TftError):
     """A network was asked for something its configuration does not allow."""
 
 
+class LookAheadWarning(UserWarning):
+    """A setting lets training see what a decision of that day could not have known."""
+
+
 class TrainingError(TftError):
     """Training failed: a loss or weight stopped being a number, or no row bore loss."""
 

@@ -106,13 +106,40 @@ class XTrendBackbone(nn.Module):
                 "assets, found none"
             )
         else:
-            entity, group = torch.unique(target_id + 1, return_inverse=True)
-            was_training = self.model.training
-            self.model.eval()
-            side = self.model.embedding(entity)
-            weights = selection.weights(features, group, side).mean(dim=0)
-            self.model.train(was_training)
+            weights = self.selection_weights(features[:, None], target_id)[:, 0].mean(dim=0)
         return dict(zip(self.feature_names, weights.double().tolist(), strict=True))
+
+    @torch.no_grad()
+    def selection_weights(
+        self, target_seq: Float[Tensor, "batch step feature"], target_id: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch step feature"]:
+        """Selection weights of every sample and step, with the sample's entity as context.
+
+        They sum to one over the features. The identified form's are the same at every step.
+
+        Raises:
+            ModelError: The network has no VSN.
+        """
+        n_batch, length, n_features = target_seq.shape
+        entity, group = torch.unique(target_id + 1, return_inverse=True)
+        rows = target_seq.flatten(0, 1)
+        none = torch.empty(0, length, dtype=torch.int64, device=rows.device)
+        batch = Batch(
+            x=rows,
+            coverage=rows.new_ones(len(rows)),
+            label=rows.new_zeros(len(rows)),
+            group=group.repeat_interleave(length),
+            entity=entity,
+            index=none,
+            window_group=none[:, 0],
+            target_part=none[:, 0],
+            context_part=none[:, 0],
+        )
+        was_training = self.model.training
+        self.model.eval()
+        weights = self.model.selection_weights(batch)
+        self.model.train(was_training)
+        return weights.view(n_batch, length, n_features)
 
     def pretrain(self, trainer: Callable[[XTrendConfig], XTrend]) -> "XTrendBackbone":
         """Take over the network that a trainer makes for this configuration.

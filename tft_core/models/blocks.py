@@ -5,7 +5,7 @@ Equation numbers are those of arXiv 2310.10500v2.
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
@@ -40,7 +40,11 @@ class FFN(nn.Module):
 
 
 class EntityLSTM(nn.Module):
-    """LSTM whose first state is made from the entity: (h₀, c₀) = (FFN₃∘Emb(s), FFN₄∘Emb(s))."""
+    """LSTM whose first state is made from the entity: (h₀, c₀) = (FFN₃∘Emb(s), FFN₄∘Emb(s)).
+
+    A sequence shorter than its window starts from that state at its first real step: padding
+    in front of it is skipped, not read.
+    """
 
     def __init__(self, d_hidden: int, layers: int, dropout: float) -> None:
         super().__init__()
@@ -52,12 +56,30 @@ class EntityLSTM(nn.Module):
         )
 
     def forward(
-        self, x: Float[Tensor, "batch step hidden"], entity: Float[Tensor, "batch hidden"]
+        self,
+        x: Float[Tensor, "batch step hidden"],
+        entity: Float[Tensor, "batch hidden"],
+        n_padding: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch step hidden"]:
+        """``n_padding`` steps stand before each sequence's first; ``None``: before none's."""
         shape = (len(x), self.layers, self.d_hidden)
         h0 = self.initial_h(entity).view(shape).transpose(0, 1).contiguous()
         c0 = self.initial_c(entity).view(shape).transpose(0, 1).contiguous()
-        return self.lstm(x, (h0, c0))[0]
+        if n_padding is None:
+            return self.lstm(x, (h0, c0))[0]
+        # the LSTM is causal: move the real steps to the front, then put their states back
+        h = self.lstm(_moved(x, n_padding), (h0, c0))[0]
+        return _moved(h, -n_padding)
+
+
+def _moved(
+    x: Float[Tensor, "batch step hidden"], by: Int[Tensor, " batch"]
+) -> Float[Tensor, "batch step hidden"]:
+    """Step k of the result is step k + by of each sequence; the nearest one beyond the ends."""
+    n_batch, length, _ = x.shape
+    step = torch.arange(length, device=x.device) + by[:, None]
+    start = torch.arange(n_batch, device=x.device)[:, None] * length
+    return F.embedding(step.clamp(0, length - 1) + start, x.flatten(0, 1))
 
 
 class SequenceBlock(nn.Module):
@@ -79,11 +101,12 @@ class SequenceBlock(nn.Module):
         self,
         x: Float[Tensor, "batch step hidden"],
         entity: Float[Tensor, "batch hidden"],
+        n_padding: Int[Tensor, " batch"] | None = None,
         *,
         last_only: bool = False,
     ) -> Float[Tensor, "batch step hidden"]:
         """``last_only`` returns the last step alone, at the cost of one."""
-        h = self.lstm(x, entity)
+        h = self.lstm(x, entity, n_padding)
         if last_only:
             h, x = h[:, -1:], x[:, -1:]
         a = self.norm_lstm(self.dropout(h) + x)
@@ -111,11 +134,13 @@ class Decoder(nn.Module):
         x: Float[Tensor, "batch step hidden"],
         y: Float[Tensor, "batch step hidden"] | None,
         entity: Float[Tensor, "batch hidden"],
+        n_padding: Int[Tensor, " batch"] | None = None,
         *,
         last_only: bool = False,
     ) -> Float[Tensor, "batch step hidden"]:
         joined = x if y is None else torch.cat([x, y], dim=-1)
-        return self.body(self.norm_merge(self.merge(joined)), entity, last_only=last_only)
+        merged = self.norm_merge(self.merge(joined))
+        return self.body(merged, entity, n_padding, last_only=last_only)
 
 
 class GRN(nn.Module):

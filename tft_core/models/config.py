@@ -1,14 +1,19 @@
 """The network's configuration and its presets."""
 
+import warnings
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from tft_core.errors import ConfigError
+from tft_core.errors import ConfigError, LookAheadWarning
 from tft_core.sequences import ContextMode
 
-VsnForm = Literal["identified", "paper", "tft"]
+Architecture = Literal["x_trend", "linear"]
+"""``x_trend``: eq. 12–19 · ``linear``: position = tanh of a linear map of the step's features."""
+
+VsnForm = Literal["identified", "paper", "tft", "none"]
 """``identified``: static weights that mean something (``reference/vsn.md``) · ``paper``: one
-FFN per variable, softmax weights per row (X-Trend eq. 13) · ``tft``: one GRN per variable."""
+FFN per variable, softmax weights per row (X-Trend eq. 13) · ``tft``: one GRN per variable ·
+``none``: a linear projection in the VSN's place, which selects nothing."""
 
 LossMode = Literal["sharpe", "joint_mle", "joint_quantile"]
 
@@ -23,6 +28,7 @@ class XTrendConfig:
     n_features: int
     n_assets: int
     """Assets with an embedding of their own; index 0 of the embedding is "unknown"."""
+    architecture: Architecture = "x_trend"
     d_hidden: int = 64
     n_heads: int = 4
     lstm_layers: int = 2
@@ -52,6 +58,8 @@ class XTrendConfig:
     """One VSN for query, key and decoder, value = VSN + Linear(label); the paper has four."""
     entity_dropout: float = 0.05
     """Share of (asset, minibatch) pairs trained as the unknown asset, for zero-shot use."""
+    target_embedding: bool = True
+    """False is the paper's zero-shot network: targets have no embedding, contexts keep theirs."""
     loss_mode: LossMode = "sharpe"
     mle_weight: float = 0.1
     """α: weight of the likelihood (or pinball) part beside the Sharpe loss."""
@@ -80,6 +88,7 @@ class XTrendConfig:
             "warmup",
         )
         for name, options in (
+            ("architecture", get_args(Architecture)),
             ("vsn", get_args(VsnForm)),
             ("loss_mode", get_args(LossMode)),
             ("context_mode", get_args(ContextMode)),
@@ -89,6 +98,22 @@ class XTrendConfig:
                 f"model.{name} must be one of {', '.join(options)}",
                 self,
                 name,
+            )
+        if self.architecture == "linear":
+            for name, only in (("context_mode", "none"), ("vsn", "none"), ("loss_mode", "sharpe")):
+                _require(
+                    getattr(self, name) == only,
+                    f'model.{name} must be "{only}" in architecture linear',
+                    self,
+                    name,
+                )
+        if self.uses_context and not self.causal_contexts:
+            warnings.warn(
+                "model.causal_contexts is False: training targets see contexts and labels of "
+                "their own future, as in the paper's footnote 4; validation and out-of-sample "
+                "figures stay causal, the training loss does not mean skill",
+                LookAheadWarning,
+                stacklevel=3,
             )
         if self.uses_context:
             _require(self.n_context >= 1, "model.n_context must be at least 1 with contexts; "
@@ -124,7 +149,8 @@ class XTrendConfig:
     def paper(cls, **changes: Any) -> "XTrendConfig":
         """X-Trend as published: Tables 3–4, change-point contexts of at most 21 days.
 
-        The label's lag and the causal gate stay this project's.
+        α is the paper's for the loss, and FFN_j of the VSN is as wide as the network. The
+        label's lag and the causal gate stay this project's (``docs/PARITY.md`` has the rest).
         """
         return cls(
             **{
@@ -138,7 +164,7 @@ class XTrendConfig:
                 "n_context": 20,
                 "context_mode": "segment",
                 "vsn": "paper",
-                "vsn_hidden": 64,
+                "vsn_hidden": changes.get("d_hidden", 64),
                 "share_vsn": False,
                 "entity_dropout": 0.0,
                 "mle_weight": {"joint_quantile": 5.0}.get(changes.get("loss_mode", ""), 1.0),

@@ -150,12 +150,7 @@ class Ensemble:
         batch = tensors.batch(end_rows[:, None])
         return np.stack(
             [
-                member.main_selection.weights(batch.x, batch.group, member.embedding(batch.entity))[
-                    batch.index[:, 0]
-                ]
-                .double()
-                .cpu()
-                .numpy()
+                member.selection_weights(batch)[batch.index[:, 0]].double().cpu().numpy()
                 for member in self.members
             ]
         )
@@ -267,18 +262,18 @@ def predict_member(
 
 def encode_in_chunks(member: XTrend, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
     """Row encodings for query and decoder, chunk by chunk; the last row is padding."""
-    entity = member.embedding(batch.entity)
+    entity = member.target_entity(batch)
     roles = ("shared",) if member.config.share_vsn else ("query", "decoder")
     roles = tuple(role for role in roles if role in member.selection_roles)
     encoded: dict[str, Tensor] = {}
     for role in roles:
         selection, side = member.selection[role], member.side_weight(role)
         pieces = [
-            selection(batch.x[s], batch.group[s], entity) + batch.coverage[s, None] * side[:, 0]
+            selection(batch.x[s], batch.group[s], entity) + batch.coverage[s, None] * side
             for start in range(0, len(batch.x), ROWS_AT_ONCE)
             for s in [slice(start, start + ROWS_AT_ONCE)]
         ]
-        encoded[role] = torch.cat([*pieces, side[None, :, 1]])
+        encoded[role] = torch.cat([*pieces, side.new_zeros(1, len(side))])
     if member.config.share_vsn:
         encoded = dict.fromkeys(("query", "decoder"), encoded["shared"])
     return encoded, entity

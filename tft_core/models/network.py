@@ -15,14 +15,12 @@ from tft_core.models.attention import ContextMixer, CrossAttention
 from tft_core.models.blocks import Decoder, SequenceBlock
 from tft_core.models.config import LABEL_CLIP, XTrendConfig
 from tft_core.models.heads import HeadOutput, make_head
+from tft_core.models.rivals import LinearHead, Memoryless
 from tft_core.models.variable_selection import (
     IdentifiedSelection,
     VariableSelection,
     make_selection,
 )
-
-SIDE_INPUTS = 2
-"""Coverage of the row, and "this step is padding"."""
 
 ROLES = ("query", "key", "value", "decoder")
 """What a row is encoded for; without a shared VSN each has its own."""
@@ -76,14 +74,16 @@ class XTrend(nn.Module):
     """Embedding, VSN(s), encoders Ξ for query, key and value, attention, decoder, head.
 
     Source:
-        X-Trend (arXiv 2310.10500v2) eq. 12–19. Beyond the paper: the row's coverage and a
-        padding flag enter through a linear side path after the VSN.
+        X-Trend (arXiv 2310.10500v2) eq. 12–19. Beyond the paper: the row's coverage enters
+        through a linear side path after the VSN. ``models/rivals.py`` leaves parts out.
     """
 
     def __init__(self, config: XTrendConfig) -> None:
         super().__init__()
         self.config = config
-        d, layers, dropout = config.d_hidden, config.lstm_layers, config.dropout
+        is_linear = config.architecture == "linear"
+        layers, dropout = config.lstm_layers, config.dropout
+        self.d_rows = d = 1 if is_linear else config.d_hidden
         self.embedding = nn.Embedding(config.n_assets + 1, d, padding_idx=0)
         with torch.no_grad():
             self.embedding.weight.mul_(d**-0.5)
@@ -91,10 +91,13 @@ class XTrend(nn.Module):
             {role: self._make_selection(role) for role in self.selection_roles}
         )
         self.side = nn.ModuleDict(
-            {role: nn.Linear(SIDE_INPUTS, d, bias=False) for role in self.selection_roles}
+            {role: nn.Linear(1, d, bias=False) for role in self.selection_roles}
         )
-        self.decoder = Decoder(d, layers, dropout, has_context=config.uses_context)
-        self.head = make_head(config.loss_mode, d, dropout)
+        if is_linear:
+            self.decoder, self.head = Memoryless(), LinearHead()
+        else:
+            self.decoder = Decoder(d, layers, dropout, has_context=config.uses_context)
+            self.head = make_head(config.loss_mode, d, dropout)
         if config.uses_context:
             self.query_encoder = SequenceBlock(d, layers, dropout)
             self.key_encoder = SequenceBlock(d, layers, dropout)
@@ -125,11 +128,27 @@ class XTrend(nn.Module):
         """The selection networks whose weights are parameters."""
         return [m for m in self.selection.values() if isinstance(m, IdentifiedSelection)]
 
-    def side_weight(self, role: str) -> Float[Tensor, "hidden side"]:
-        """Columns: coverage, padding."""
+    def side_weight(self, role: str) -> Float[Tensor, " hidden"]:
+        """What a row's coverage is multiplied with."""
         side = self.side[role]
         assert isinstance(side, nn.Linear)
-        return side.weight
+        return side.weight[:, 0]
+
+    def target_entity(self, batch: Batch) -> Float[Tensor, "group hidden"]:
+        """Embeddings of the batch's assets as targets; zero where the configuration removes them.
+
+        Every use of an embedding is a Linear without bias or an FFN, so zero is "none".
+        """
+        embedded = self.embedding(batch.entity)
+        return embedded if self.config.target_embedding else torch.zeros_like(embedded)
+
+    def selection_weights(self, batch: Batch) -> Float[Tensor, "row feature"]:
+        """Weights of the decoder's VSN for each row of the batch, with its own entity.
+
+        Raises:
+            ModelError: The network has no VSN.
+        """
+        return self.main_selection.weights(batch.x, batch.group, self.target_entity(batch))
 
     def penalty(self) -> Tensor | None:
         """λ times the identified networks' mean penalty; ``None`` for other forms."""
@@ -149,16 +168,14 @@ class XTrend(nn.Module):
             bank: Encoded contexts to use in place of the batch's own.
             last_only: Return the decoder's last step alone.
         """
-        entity = self.embedding(batch.entity)
+        entity = self.target_entity(batch)
         if self.config.share_vsn:
             rows = self.encode_rows("shared", batch, entity)
             encoded: dict[str, Tensor] = dict.fromkeys(ROLES, rows)
         else:
-            encoded = {
-                role: self.encode_rows(role, batch, entity)
-                for role in self.selection_roles
-                if bank is None or role in ("query", "decoder")
-            }
+            encoded = {role: self.encode_rows(role, batch, entity) for role in self._target_roles}
+        if self.config.uses_context and bank is None:
+            encoded |= self._encode_context_rows(batch, shared=encoded.get("key"))
         return self.states_from_rows(encoded, batch, entity, bank, last_only=last_only)
 
     def states_from_rows(
@@ -170,29 +187,34 @@ class XTrend(nn.Module):
         *,
         last_only: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """The part after the VSN: what a permuted or perturbed encoding can be fed to."""
+        """The part after the VSN: what a permuted or perturbed encoding can be fed to.
+
+        Args:
+            entity: Embeddings of the batch's assets as targets.
+        """
         who = entity.index_select(0, batch.window_group)
+        padding = _padding(batch.index, len(batch.x))
         x = F.embedding(batch.index, encoded["decoder"])
         y, attention = None, None
         if self.config.uses_context:
             seen = x if self.config.share_vsn else F.embedding(batch.index, encoded["query"])
-            q = self.query_encoder(seen, who)
+            q = self.query_encoder(seen, who, padding)
             if bank is not None:
                 y, attention = self._attend_bank(q, bank)
             elif batch.contexts is not None:
-                keys, values = self._encode_pool(encoded, batch, batch.contexts, entity)
+                keys, values = self._encode_pool(encoded, batch, batch.contexts)
                 y, attention = self._attend_pool(q, keys, values, batch.contexts.choice)
             else:
                 raise ModelError(
                     f"context mode {self.config.context_mode} must be given contexts or a bank, "
                     "found neither"
                 )
-        return self.decoder(x, y, who, last_only=last_only), attention
+        return self.decoder(x, y, who, padding, last_only=last_only), attention
 
     def encode_rows(
         self, role: str, batch: Batch, entity: Float[Tensor, "group hidden"]
     ) -> Float[Tensor, "row_plus_padding hidden"]:
-        """VSN and side path of every row; the last entry is the padding step."""
+        """VSN and side path of every row; the last entry, for padding, is zero."""
         x, coverage, group, is_real = batch.x, batch.coverage, batch.group, batch.is_real
         part: Tensor | None = None
         if not self.config.share_vsn:
@@ -203,27 +225,47 @@ class XTrend(nn.Module):
             if role == "value":
                 label = batch.label[source, None].clamp(-LABEL_CLIP, LABEL_CLIP)
                 x = torch.cat([x, label], dim=1)
-        side = self.side_weight(role)
-        rows = self.selection[role](x, group, entity, is_real) + coverage[:, None] * side[:, 0]
-        if part is not None:
-            empty = rows.new_zeros(len(batch.x) + 1, rows.shape[1])
-            rows = empty.index_copy(0, part, rows)[:-1]
-        return torch.cat([rows, side[None, :, 1]])
+        selected = self.selection[role](x, group, entity, is_real)
+        rows = selected + coverage[:, None] * self.side_weight(role)
+        if part is None:
+            return F.pad(rows, (0, 0, 0, 1))
+        empty = rows.new_zeros(len(batch.x) + 1, rows.shape[1])
+        encoded = empty.index_copy(0, part, rows)
+        # what a filled-up part wrote into the padding entry is undone
+        return encoded if is_real is None else F.pad(encoded[:-1], (0, 0, 0, 1))
 
     def encode_bank(self, batch: Batch, available: Int[Tensor, " context"]) -> ContextBank:
         """Keys and mixed values of the batch's whole pool, as one context set."""
         if batch.contexts is None:
             raise ModelError("a context bank must be made from a batch with contexts, found none")
-        entity = self.embedding(batch.entity)
-        roles = ("shared",) if self.config.share_vsn else ("key", "value")
-        encoded: dict[str, Tensor] = {role: self.encode_rows(role, batch, entity) for role in roles}
-        if self.config.share_vsn:
-            encoded = dict.fromkeys(("key", "value"), encoded["shared"])
-        keys, values = self._encode_pool(encoded, batch, batch.contexts, entity)
+        encoded = self._encode_context_rows(batch)
+        keys, values = self._encode_pool(encoded, batch, batch.contexts)
         everyone = torch.ones(1, len(keys), dtype=torch.bool, device=keys.device)
         by_step = values.transpose(0, 1)  # [step, context, hidden]
         mixed = self.mixer(by_step, everyone.expand(len(by_step), -1))
         return ContextBank(keys, mixed.transpose(0, 1).contiguous(), available)
+
+    @property
+    def _target_roles(self) -> tuple[str, ...]:
+        """Separate selection networks that targets' rows go through."""
+        return tuple(role for role in self.selection_roles if role in ("query", "decoder"))
+
+    def _encode_context_rows(
+        self, batch: Batch, shared: Tensor | None = None
+    ) -> dict[str, Float[Tensor, "row_plus_padding hidden"]]:
+        """Rows as keys and values, with the contexts' own entities.
+
+        Args:
+            shared: The shared VSN's encoding for targets, which serves here too unless the VSN
+                reads an entity that targets don't have.
+        """
+        entity = self.embedding(batch.entity)
+        if not self.config.share_vsn:
+            return {role: self.encode_rows(role, batch, entity) for role in ("key", "value")}
+        differs = self.main_selection.reads_entity and not self.config.target_embedding
+        if shared is None or differs:
+            shared = self.encode_rows("shared", batch, entity)
+        return {"key": shared, "value": shared}
 
     def _make_selection(self, role: str) -> VariableSelection:
         config = self.config
@@ -231,7 +273,7 @@ class XTrend(nn.Module):
             config.vsn,
             config.n_features + (role == "value"),
             config.vsn_hidden,
-            config.d_hidden,
+            self.d_rows,
             dropout=config.dropout,
             variable_dropout=config.vsn_dropout,
         )
@@ -241,9 +283,9 @@ class XTrend(nn.Module):
         encoded: dict[str, Tensor],
         batch: Batch,
         contexts: ContextRows,
-        entity: Float[Tensor, "group hidden"],
     ) -> tuple[Float[Tensor, "pool step hidden"], Float[Tensor, "pool step hidden"]]:
-        who = entity.index_select(0, contexts.group)
+        who = self.embedding(batch.entity.index_select(0, contexts.group))
+        padding = _padding(contexts.index, len(batch.x))
         shown = F.embedding(contexts.index, encoded["key"])
         if self.config.share_vsn:
             label = F.pad(batch.label, (0, 1)).clamp(-LABEL_CLIP, LABEL_CLIP)
@@ -251,8 +293,8 @@ class XTrend(nn.Module):
         else:
             values_in = F.embedding(contexts.index, encoded["value"])
         last = self.config.context_mode != "time"
-        keys = self.key_encoder(shown, who, last_only=last)
-        return keys, self.value_encoder(values_in, who, last_only=last)
+        keys = self.key_encoder(shown, who, padding, last_only=last)
+        return keys, self.value_encoder(values_in, who, padding, last_only=last)
 
     def _attend_pool(
         self, q: Tensor, keys: Tensor, values: Tensor, choice: Int[Tensor, "batch context"]
@@ -288,3 +330,14 @@ class XTrend(nn.Module):
             return self.cross(q, keys, values, may)
         y, weights = self.cross(q.transpose(0, 1), keys, values, may)
         return y.transpose(0, 1), weights.permute(2, 1, 0, 3)
+
+
+def _padding(index: Int[Tensor, "window step"], n_rows: int) -> Int[Tensor, " window"] | None:
+    """Padding steps before each window's first; ``None`` where it is free to see that none has.
+
+    Versions of the rows' encoding may be stacked: each then ends in a padding row of its own.
+    """
+    is_padding = index % (n_rows + 1) == n_rows
+    if index.device.type == "cpu" and not bool(is_padding.any()):
+        return None
+    return is_padding.sum(dim=1)

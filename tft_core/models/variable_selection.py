@@ -1,7 +1,8 @@
 """Variable selection networks: from a row of V features to one hidden vector.
 
 Three forms behind one interface; all are static-shape sums over variables in a folded form
-that never holds a [row, variable, hidden] tensor of width d.
+that never holds a [row, variable, hidden] tensor of width d. A linear projection stands in
+where a network is to do without.
 """
 
 from abc import ABC, abstractmethod
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from tft_core.errors import ModelError
 from tft_core.models.blocks import FFN, GRN
 from tft_core.models.config import VsnForm
 from tft_core.models.folded import FoldedBatch, contribution_scale, hidden_units
@@ -22,6 +24,8 @@ class VariableSelection(nn.Module, ABC):
     """Rows come in groups, one per asset of the minibatch: group g has the entity ``side[g]``."""
 
     n_variables: int
+    reads_entity: bool
+    """Whether a row's output depends on its asset's embedding."""
 
     @abstractmethod
     def forward(
@@ -67,6 +71,8 @@ class IdentifiedSelection(VariableSelection):
         nothing, and equal weights feel no pressure until data tell them apart.
     """
 
+    reads_entity = False
+
     def __init__(self, n_variables: int, hidden: int, d_out: int, dropout: float) -> None:
         super().__init__()
         self.n_variables, self.dropout = n_variables, dropout
@@ -93,7 +99,7 @@ class IdentifiedSelection(VariableSelection):
             slope, shift, mix, gain = slope[alive], shift[alive], mix[alive], gain[alive]
             mean, cov, xt = mean[alive], cov[alive], xt[alive]
         xt = xt.contiguous()
-        if self.training:
+        if self.training and len(x):  # a minibatch without eligible contexts has no statistics
             shown = self._draw(group, len(side), alive)
             out, mean, cov = FoldedBatch.apply(xt, slope, shift, mix, gain, shown, is_real)
             self._update(mean, cov, alive)
@@ -176,6 +182,8 @@ class PaperSelection(VariableSelection):
         X-Trend eq. 13; the fold is xtrend.md §4.3.
     """
 
+    reads_entity = True
+
     def __init__(
         self, n_variables: int, hidden: int, d_out: int, d_side: int, dropout: float
     ) -> None:
@@ -209,6 +217,8 @@ class GrnSelection(VariableSelection):
     Source:
         Lim et al. 2021, Temporal Fusion Transformers, §4.2 (eq. 6–8).
     """
+
+    reads_entity = True
 
     def __init__(
         self, n_variables: int, hidden: int, d_out: int, d_side: int, dropout: float
@@ -253,6 +263,33 @@ class GrnSelection(VariableSelection):
         return torch.softmax(self.weight_net(flat, side.index_select(0, group)), dim=-1)
 
 
+class LinearProjection(VariableSelection):
+    """W x + b: what the rivals without variable selection have in its place."""
+
+    reads_entity = False
+
+    def __init__(self, n_variables: int, d_out: int) -> None:
+        super().__init__()
+        self.n_variables = n_variables
+        self.linear = nn.Linear(n_variables, d_out)
+
+    def forward(
+        self, x: Tensor, group: Tensor, side: Tensor, is_real: Tensor | None = None
+    ) -> Tensor:
+        return self.linear(x)
+
+    def weights(self, x: Tensor, group: Tensor, side: Tensor) -> Tensor:
+        """Refused: a coefficient is no selection weight.
+
+        Raises:
+            ModelError: Always.
+        """
+        raise ModelError(
+            "selection weights must come from a variable selection network, found vsn none; ask "
+            "for integrated gradients, or set model.vsn to identified, paper or tft"
+        )
+
+
 def make_selection(
     form: VsnForm,
     n_variables: int,
@@ -263,6 +300,8 @@ def make_selection(
     variable_dropout: float,
 ) -> VariableSelection:
     """The selection network of a form."""
+    if form == "none":
+        return LinearProjection(n_variables, d_hidden)
     if form == "identified":
         return IdentifiedSelection(n_variables, hidden, d_hidden, variable_dropout)
     if form == "paper":

@@ -15,8 +15,9 @@ LOOKBACK = 21
 """Sessions that a change is looked for in."""
 MIN_LENGTH = 5
 """Fewest sessions of a segment, and on either side of a change."""
-EVIDENCE = 0.95
-"""Posterior odds share ν of "one change" against "no change" that ends a segment."""
+CALIBRATED = {21: 0.083, 32: 0.35, 42: 0.55, 63: 0.77, 126: 0.94, 252: 0.985}
+"""Longest segment → evidence share ν at which segments are half as long on average, on daily
+currencies and futures alike (``python -m benchmarks.change_points``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,19 @@ class Segments:
     """Row at whose close the segment's end was known."""
 
 
+def evidence_for(max_length: int) -> float:
+    """Evidence share ν of "one change" against "no change" that ends a segment.
+
+    Source:
+        X-Trend, appendix A: ν is set so that the average segment is about half the longest.
+        Below 21 sessions that cannot be reached with a look-back of 21: ν stays that of 21.
+    """
+    lengths = np.log(np.array(list(CALIBRATED)))
+    return float(np.interp(np.log(max_length), lengths, list(CALIBRATED.values())))
+
+
 def find_segments(
-    rows: RowTable, max_length: int, *, lookback: int = LOOKBACK, evidence: float = EVIDENCE
+    rows: RowTable, max_length: int, *, lookback: int = LOOKBACK, evidence: float | None = None
 ) -> Segments:
     """Cut each asset's history where mean or variance of its returns changed.
 
@@ -40,6 +52,7 @@ def find_segments(
 
     Args:
         max_length: Longest segment in sessions.
+        evidence: ν; default ``evidence_for(max_length)``.
 
     As of:
         ``detected_row`` of each segment: rows after it don't move it.
@@ -48,13 +61,14 @@ def find_segments(
         X-Trend (arXiv 2310.10500v2) Algorithm 1, with a Gaussian likelihood ratio in place of
         its Gaussian processes and walking forward, so that every cut has a detection time.
     """
+    threshold = evidence_for(max_length) if evidence is None else evidence
     share, change = change_evidence(rows, lookback)
     firsts, lasts, detections = [], [], []
     for start, stop in zip(rows.asset_start[:-1], rows.asset_start[1:], strict=True):
         begin = int(start)
         for row in range(int(start), int(stop)):
             cut = int(change[row])
-            if share[row] >= evidence and cut - begin >= MIN_LENGTH:
+            if share[row] >= threshold and cut - begin >= MIN_LENGTH:
                 last = cut - 1
             elif row - begin + 1 >= max_length:
                 last = row

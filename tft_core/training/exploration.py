@@ -120,7 +120,15 @@ def explore(
 
     As of:
         The last label of ``val_rows``.
+
+    Raises:
+        ConfigError: The network has no VSN.
     """
+    if model_config.vsn == "none":
+        raise ConfigError(
+            "exploration must have a variable selection network to look at, found model.vsn none; "
+            "run with --skip-feature-selection"
+        )
     training = config.training(training_config)
     results, records = [], []
     measuring = 0.0
@@ -251,7 +259,7 @@ def mean_weights(
     if isinstance(selection, IdentifiedSelection):
         return selection.static_weights().double().cpu().numpy()
     batch = tensors.batch(at[:, None])
-    weights = selection.weights(batch.x, batch.group, member.embedding(batch.entity))
+    weights = member.selection_weights(batch)
     return weights.double().mean(dim=0).cpu().numpy()
 
 

@@ -11,7 +11,7 @@ from tft_core.models.batching import RowTensors
 from tft_core.models.config import XTrendConfig
 from tft_core.models.io import read_tensors, write_tensors
 from tft_core.models.network import XTrend
-from tft_core.sequences import NO_CONTEXT, sample_contexts
+from tft_core.sequences import NO_CONTEXT, PADDING, sample_contexts
 
 ROWS = planted_rows(n_assets=3, n_days=80, n_features=6)
 NAMES = ROWS.feature_names
@@ -190,3 +190,58 @@ def test_tensor_files_are_read_strictly(tmp_path) -> None:
         read_tensors(path)
     with pytest.raises(CheckpointError, match="found nothing at"):
         read_tensors(tmp_path / "none")
+
+
+@pytest.mark.parametrize("vsn", ["identified", "paper", "tft"])
+def test_selection_weights_come_per_sample_and_step_with_the_samples_entity(vsn: str) -> None:
+    backbone = XTrendBackbone(config(vsn=vsn), NAMES).eval()
+    target, ids = torch.randn(4, 16, 6), torch.tensor([0, 1, 2, -1])
+    weights = backbone.selection_weights(target, ids)
+    assert weights.shape == (4, 16, 6)
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(4, 16))
+    for b, number in enumerate(ids):  # a sample's weights depend on nothing but itself
+        alone = backbone.selection_weights(target[b : b + 1], number[None])
+        torch.testing.assert_close(alone[0], weights[b])
+    others = backbone.selection_weights(target, ids.roll(1))
+    varies = vsn != "identified"
+    assert (not torch.equal(others, weights)) == varies
+    assert (weights[0, 0] != weights[0, 1]).any() == varies
+
+
+@pytest.mark.parametrize("mode", ["random", "none"])
+def test_a_window_before_an_assets_start_is_the_shorter_window(mode: str) -> None:
+    cfg = config(context_mode=mode)
+    model = XTrend(cfg).eval()
+    contexts, choice = None, None
+    if mode == "random":
+        contexts = sample_contexts(ROWS, 3, 8, "random", np.random.default_rng(0))
+        choice = np.arange(3)[None]
+    whole = np.arange(80, 90)[None]  # the first ten rows of asset 1
+    padded = np.concatenate([np.full((1, 6), PADDING), whole], axis=1)
+    tensors = RowTensors.of(ROWS, cfg)
+    with torch.no_grad():
+        short = model(tensors.batch(whole, contexts, choice)).z
+        long = model(tensors.batch(padded, contexts, choice)).z
+    torch.testing.assert_close(long[:, 6:], short, atol=1e-6, rtol=0)
+
+
+def test_stacked_versions_of_the_rows_each_keep_their_own_padding() -> None:
+    cfg = config(context_mode="none")
+    model = XTrend(cfg).eval()
+    index = np.stack([np.append(np.full(6, PADDING), np.arange(80, 90)), np.arange(20, 36)])
+    batch = RowTensors.of(ROWS, cfg).batch(index)
+    n_rows = len(batch.x)
+    entity = model.target_entity(batch)
+    versions = [torch.randn(n_rows + 1, cfg.d_hidden) for _ in range(2)]
+    stacked = batch._replace(
+        index=torch.cat([batch.index, batch.index + n_rows + 1]),
+        window_group=batch.window_group.repeat(2),
+    )
+    with torch.no_grad():
+        together, _ = model.states_from_rows(
+            {"decoder": torch.cat(versions)}, stacked, entity, None
+        )
+        for v, rows in enumerate(versions):
+            alone, _ = model.states_from_rows({"decoder": rows}, batch, entity, None)
+            real = torch.from_numpy(index != PADDING)
+            torch.testing.assert_close(together[2 * v : 2 * v + 2][real], alone[real])

@@ -212,3 +212,14 @@ def test_a_variable_that_is_constant_in_the_batch_has_no_say_and_gives_no_nan() 
     other = x.clone()
     other[:, 2] = -1.0
     torch.testing.assert_close(selection(other, group, side), out)
+
+
+def test_a_minibatch_without_rows_leaves_the_running_statistics_alone() -> None:
+    selection = IdentifiedSelection(6, 4, 5, dropout=0.5).train()
+    side = torch.zeros(1, 5)
+    selection(torch.randn(40, 6), torch.zeros(40, dtype=torch.int64), side)
+    before = {name: buffer.clone() for name, buffer in selection.named_buffers()}
+    out = selection(torch.empty(0, 6), torch.empty(0, dtype=torch.int64), side)
+    assert out.shape == (0, 5)
+    for name, buffer in selection.named_buffers():
+        assert torch.equal(buffer, before[name])
