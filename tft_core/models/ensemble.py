@@ -21,8 +21,8 @@ from tft_core.sequences import ContextWindows, RowTable, window_index
 
 ROWS_AT_ONCE = 8192
 """Rows encoded in one go: bounds memory, changes no result."""
-STEPS_AT_ONCE = 1 << 16
-"""Window steps run in one go."""
+STEPS_AT_ONCE = {"cpu": 1 << 16, "cuda": 1 << 20}
+"""Window steps run in one go, by kind of device: enough to fill it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +241,7 @@ def predict_member(
     """One member's (z, μ, σ, quantiles) at the last step of windows; rows encoded once."""
     batch = tensors.batch(index)
     encoded, entity = encode_in_chunks(member, batch)
-    at_once = max(1, STEPS_AT_ONCE // index.shape[1])
+    at_once = max(1, STEPS_AT_ONCE[batch.x.device.type] // index.shape[1])
     parts: list[list[Tensor]] = []
     for start in range(0, len(index), at_once):
         piece = batch._replace(

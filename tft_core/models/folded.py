@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 
 VARIANCE_FLOOR = 1e-6
@@ -50,12 +51,15 @@ class FoldedBatch(torch.autograd.Function):
     Also returns μ and C, which carry no gradient. ``shown`` is m, or ``None`` for all ones;
     rows that are not ``is_real`` (``None``: all are) count in neither μ nor C.
 
+    Under autocast it stays in float32: a variance is a small difference of large numbers.
+
     Every h_nj carries a constant 1 as one more unit. Then one product of h with itself holds
     μ beside E[h hᵀ], the centring is one more row of the folded weights, and what flows back
     through μ and C is one product: fewer passes over h, which are what a step spends on.
     """
 
     @staticmethod
+    @custom_fwd(device_type="cuda", cast_inputs=torch.float32)
     def forward(  # type: ignore[override]
         ctx: Any,
         x: Float[Tensor, "variable row"],
@@ -86,6 +90,7 @@ class FoldedBatch(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @custom_bwd(device_type="cuda")
     def backward(ctx: Any, g: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, h, seen, mix, gain, shown, is_real, mean, cov, scale, folded = ctx.saved_tensors
         n_rows = h.shape[2] if is_real is None else is_real.sum()

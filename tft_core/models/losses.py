@@ -4,6 +4,7 @@ All returns are in units of daily volatility: the common volatility target cance
 Sharpe ratio.
 """
 
+from functools import cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -154,9 +155,15 @@ def gaussian_nll(mu: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
     return 0.5 * LOG_2PI + sigma.log() + 0.5 * ((y - mu) / sigma) ** 2
 
 
+@cache
+def _levels(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The 13 levels, copied to a device once: a captured graph must not copy from the host."""
+    return torch.tensor(QUANTILES, dtype=dtype, device=device)
+
+
 def pinball(quantiles: Float[Tensor, "... quantile"], y: Float[Tensor, "..."]) -> Tensor:
     """Quantile loss of each pair, summed over the 13 quantiles."""
-    level = torch.tensor(QUANTILES, dtype=quantiles.dtype, device=quantiles.device)
+    level = _levels(quantiles.dtype, quantiles.device)
     miss = y[..., None] - quantiles
     return torch.maximum(level * miss, (level - 1.0) * miss).sum(dim=-1)
 

@@ -73,7 +73,9 @@ def test_one_step_has_the_cpus_loss_and_gradients(form) -> None:
         loss = step.objective(work.plan.to(device), rows, bears, work.scalars, is_full=True)
         loss.backward()
         gradients = {
-            n: p.grad.cpu() for n, p in run.member.named_parameters() if p.grad is not None
+            n: p.grad.detach().cpu().clone()
+            for n, p in run.member.named_parameters()
+            if p.grad is not None
         }
         results.append((loss.item(), gradients))
     (loss, gradients), (gpu_loss, gpu_gradients) = results
