@@ -22,11 +22,13 @@ import numpy as np
 import pandas as pd
 
 from tft_core.baselines import BASELINES
+from tft_core.data.panel import label_returns
 from tft_core.features.normalization import Scaler
 from tft_core.metrics import max_drawdown, sharpe_ann, sharpe_se_ann, vol_ann
 from tft_core.models.config import XTrendConfig
 from tft_core.models.rivals import rival
 from tft_core.positions import PositionConfig, portfolio_returns, portfolio_weights, walk_positions
+from tft_core.schema import LABEL_LAG_SESSIONS, TRADING_DAYS_PER_YEAR
 from tft_core.sequences import RowTable
 from tft_core.training.config import TrainingConfig
 from tft_core.training.progress import ConsoleProgress
@@ -37,8 +39,13 @@ VALIDATION_SHARE, PURGE_DATES = 0.1, 5
 ACTIVE_SESSIONS = 21
 """An asset counts in N while it traded within so many dates."""
 BPS = (0.0, 1.0, 3.0, 5.0)
-PERIODS = (("1995–2021", 1995, 2022), ("1995–2003", 1995, 2004), ("2004–2012", 2004, 2013),
-           ("2013–2021", 2013, 2022))  # fmt: skip
+PERIODS = {
+    "1995–2021": (1995, 2021),
+    "1995–2004": (1995, 2004),
+    "2005–2014": (2005, 2014),
+    "2015–2021": (2015, 2021),
+}
+"""First and last year; a run that has not walked all windows of a period shows no figure."""
 VOLATILITY_SHOWN = 0.15
 """Ex-post portfolio volatility of returns and drawdowns, as in the paper's plots."""
 RAW = PositionConfig(max_position=1.0, position_smooth=1.0, max_daily_turnover=2.0)
@@ -243,51 +250,58 @@ def report(panel: Panel, results: list[Path]) -> str:
         wide = frame.pivot(index="date", columns="symbol", values="z")
         raw = wide.reindex(index=dates, columns=list(panel.symbols)).to_numpy(dtype=float)
         paths[str(name)] = (raw, VARIANTS[str(name)].positions)
-    lines = [
-        "| path | " + " | ".join(
-            [f"{p[0]}: 0 / 1 / 3 / 5 bps" for p in PERIODS]
-            + ["by instrument ± SE", "return, drawdown at 15 % vol", "turnover/day"]
-        ) + " |",
-        "|---" * (len(PERIODS) + 4) + "|",
-    ]  # fmt: skip
-    for name, (raw, config) in paths.items():
-        lines.append(_row(panel, name, raw, config, start))
-    what = [f"- `{n}`: {VARIANTS[n].what}" for n in paths if n in VARIANTS]
-    runs = frames.groupby("variant", sort=False)[["steps", "seconds"]].apply(
-        lambda g: g.drop_duplicates().sum()
+    parts = {n: _table(panel, raw, config, start) for n, (raw, config) in paths.items()}
+    runs = frames.drop_duplicates(["variant", "test"]).groupby("variant", sort=False)
+    return "\n\n".join(
+        [
+            "Sharpe at 0 / 1 / 3 / 5 bps of traded weight, ± its error at 0",
+            pd.DataFrame({n: part[0] for n, part in parts.items()}).T.to_markdown(),
+            "All windows, costs by instrument, scaled ex post to 15 % volatility",
+            pd.DataFrame({n: part[1] for n, part in parts.items() if part[1]}).T.to_markdown(),
+            "\n".join(f"- `{n}`: {VARIANTS[n].what}" for n in paths if n in VARIANTS),
+            runs.agg(windows=("test", "count"), steps=("steps", "sum"), seconds=("seconds", "sum"))
+            .round(0)
+            .to_markdown(),
+        ]
     )
-    return "\n".join([*lines, "", *what, "", runs.round(0).to_string()])
 
 
-def _row(panel: Panel, name: str, raw: np.ndarray, config: PositionConfig, start: int) -> str:
-    from tft_core.data.panel import label_returns
-
+def _table(
+    panel: Panel, raw: np.ndarray, config: PositionConfig, start: int
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Figures by period and flat cost; figures of all windows, or nothing if some are missing."""
     close = panel.close
     active = pd.DataFrame(np.isfinite(close)).rolling(ACTIVE_SESSIONS, min_periods=1).max()
-    n_assets = active.sum(axis=1).to_numpy()[start:]
     labels = label_returns(close)[start:]
-    weights = portfolio_weights(walk_positions(raw, config), panel.sigma[start:], n_assets, config)[
-        :-2
-    ]  # the last two decisions have no label yet
-    labels, years = labels[:-2], panel.dates.year[start:-2]
+    weights = portfolio_weights(
+        walk_positions(raw, config), panel.sigma[start:], active.sum(axis=1).to_numpy()[start:],
+        config,
+    )  # fmt: skip
+    decided = slice(0, -LABEL_LAG_SESSIONS)  # the newest decisions have no label yet
+    weights, labels, dates = weights[decided], labels[decided], panel.dates[start:][decided]
+    answered = dates[np.isfinite(raw[decided]).any(axis=1)].year
 
     def net(rate: np.ndarray) -> np.ndarray:
         return portfolio_returns(weights, labels, np.nan_to_num(rate)).net
 
     by_bps = [net(np.full_like(labels, bps / 1e4)) for bps in BPS]
-    cells = []
-    for _, first, stop in PERIODS:
-        inside = (years >= first) & (years < stop)
-        cells.append(" / ".join(f"{sharpe_ann(r[inside]):.2f}" for r in by_bps))
-    own = net(panel.cost_rate[start:-2])
+    by_period = {}
+    for name, (first, last) in PERIODS.items():
+        inside = (dates.year >= first) & (dates.year <= last)
+        ratios = " / ".join(f"{sharpe_ann(r[inside]):.2f}" for r in by_bps)
+        walked = answered.min() <= first and answered.max() >= last
+        by_period[name] = f"{ratios} ± {sharpe_se_ann(by_bps[0][inside]):.2f}" if walked else "–"
+    if by_period["1995–2021"] == "–":
+        return by_period, {}
+    own = net(panel.cost_rate[start:][decided])
     scaled = own * VOLATILITY_SHOWN / vol_ann(own)
-    turnover = portfolio_returns(weights, labels, np.zeros_like(labels)).turnover.mean()
-    cells += [
-        f"{sharpe_ann(own):.2f} ± {sharpe_se_ann(own):.2f}",
-        f"{scaled.mean() * 252:.1%}, {max_drawdown(scaled):.0%}",
-        f"{turnover:.3f}",
-    ]
-    return f"| {name} | " + " | ".join(cells) + " |"
+    turnover = portfolio_returns(weights, labels, np.zeros_like(labels)).turnover
+    return by_period, {
+        "Sharpe ± SE": f"{sharpe_ann(own):.2f} ± {sharpe_se_ann(own):.2f}",
+        "return a year": f"{scaled.mean() * TRADING_DAYS_PER_YEAR:.1%}",
+        "largest drawdown": f"{max_drawdown(scaled):.0%}",
+        "turnover a day": f"{turnover.mean():.3f}",
+    }
 
 
 def main() -> None:
