@@ -29,7 +29,7 @@ def volatility(price: np.ndarray, t: int, span: int = 60, kept: int = 251) -> fl
     w = (1 - 2 / (span + 1)) ** np.arange(len(r))[::-1]
     w = w / w.sum()
     variance = (w * (r - (w * r).sum()) ** 2).sum()
-    return np.sqrt(variance / (1 - (w**2).sum()))
+    return float(np.sqrt(variance / (1 - (w**2).sum())))
 
 
 def scaled_return(price: np.ndarray, t: int, horizon: int) -> float:
@@ -50,7 +50,7 @@ def macd(price: np.ndarray, t: int, short: int, long: int, kept: int = 252) -> f
     def m(at: int) -> float:
         return (average(at, short) - average(at, long)) / price[at - 59 : at + 1].std()
 
-    return m(t) / np.std([m(at) for at in range(t - 251, t + 1)])
+    return float(m(t) / np.std([m(at) for at in range(t - 251, t + 1)]))
 
 
 def portfolio_return(

@@ -51,7 +51,7 @@ TUNABLE: dict[str, tuple[str, type]] = {
 }
 """Setting → (whose it is, type). Anything else in a space is refused."""
 
-_COMPANIONS = ("warmup", "ctx_len", "context_mode", "context_pool")
+_COMPANIONS = ("warmup", "ctx_len", "context_mode", "context_pool", "architecture", "vsn")
 """Settings that are not tuned but must fit those that are."""
 _JOINT_HEADS = "d_hidden:n_heads"
 _LOSSES_WITH_WEIGHT = ("joint_mle", "joint_quantile")
@@ -118,8 +118,8 @@ class SearchSpace:
             dimensions[name] = _with_default(name, _dimension(name, raw), defaults[name])
         if not _can_have_weight(dimensions, defaults):
             dimensions.pop("mle_weight", None)
-        if defaults.get("context_mode") == "none":
-            dimensions.pop("n_context", None)
+        for name in _without_effect(defaults):
+            dimensions.pop(name, None)
         space = cls(dimensions, {k: defaults[k] for k in (*TUNABLE, *_COMPANIONS) if k in known})
         if not _tunes_heads(dimensions):
             return space
@@ -177,7 +177,8 @@ class SearchSpace:
         """Overrides per configuration, with the untuned settings that have to follow.
 
         A drawn ``seq_len`` scales the loss-free warm-up with it and, with time-equivalent
-        contexts, the context length; a fixed context pool grows to a drawn ``n_context``.
+        contexts, the context length; a fixed context pool grows to a drawn ``n_context``. The
+        paper's VSN stays as wide as the network where it is so by default.
         """
         parts = ParamSplit({}, {}, {})
         for name, value in params.items():
@@ -187,6 +188,9 @@ class SearchSpace:
             parts.model["warmup"] = int(params["seq_len"] * share)
         if "seq_len" in params and self.defaults.get("context_mode") == "time":
             parts.model["ctx_len"] = params["seq_len"]
+        is_as_wide = self.defaults.get("vsn_hidden") == self.defaults.get("d_hidden")
+        if "d_hidden" in params and self.defaults.get("vsn") == "paper" and is_as_wide:
+            parts.model.setdefault("vsn_hidden", params["d_hidden"])
         if "n_context" in params and self.defaults.get("context_pool", 0) > 0:
             parts.model["context_pool"] = max(self.defaults["context_pool"], params["n_context"])
         return parts
@@ -240,6 +244,18 @@ def tunable_defaults(*configs: Any) -> dict[str, Any]:
             f"{missing[0]!r}; pass the model's, the training's and the positions'"
         )
     return defaults
+
+
+def _without_effect(defaults: Mapping[str, Any]) -> set[str]:
+    """Settings of parts that the default network does not have."""
+    idle: set[str] = set()
+    if defaults.get("context_mode") == "none":
+        idle.add("n_context")
+    if defaults.get("vsn") == "none":
+        idle |= {"vsn_hidden", "vsn_penalty"}
+    if defaults.get("architecture") == "linear":
+        idle |= {name for name, (owner, _) in TUNABLE.items() if owner == "model"} - {"seq_len"}
+    return idle
 
 
 def _dimension(name: str, raw: Any) -> Choice | Range:

@@ -57,6 +57,34 @@ def test_time_equivalent_contexts_follow_the_drawn_window():
     assert (parts.model["ctx_len"], parts.model["context_pool"]) == (63, 32)
 
 
+def test_a_rival_is_tuned_on_the_parts_it_has():
+    def tuned(**changes):
+        model = XTrendConfig(n_features=5, n_assets=3, **changes)
+        defaults = tunable_defaults(model, TrainingConfig(), PositionConfig())
+        table = {**PLAN_SPACE, "vsn_penalty": [0.5, 4.0], "vsn_hidden": [4, 8]}
+        return SearchSpace.from_table(table, defaults), set(table)
+
+    space, everything = tuned(context_mode="none", vsn="none")
+    assert set(space.dimensions) == everything - {"n_context", "vsn_penalty", "vsn_hidden"}
+    linear = {"architecture": "linear", "context_mode": "none", "vsn": "none"}
+    space, _ = tuned(**linear)
+    assert set(space.dimensions) == {
+        "seq_len", "lr", "batch_size", "max_position", "position_smooth"
+    }  # fmt: skip
+    for params in draws(space, 20):
+        XTrendConfig(n_features=5, n_assets=3, **linear, **space.split(params).model)
+
+
+def test_the_papers_selection_network_is_as_wide_as_a_drawn_network():
+    model = XTrendConfig.paper(n_features=8, n_assets=50)
+    space = SearchSpace.from_table(
+        {"d_hidden": [64, 128]}, tunable_defaults(model, TrainingConfig(), PositionConfig())
+    )
+    assert space.split({"d_hidden": 128}).model["vsn_hidden"] == 128
+    plan = SearchSpace.from_table({"d_hidden": [64, 128]}, DEFAULTS)
+    assert "vsn_hidden" not in plan.split({"d_hidden": 128}).model
+
+
 def test_the_likelihoods_weight_exists_only_where_the_loss_has_it():
     for params in draws(SearchSpace.from_table({}, DEFAULTS)):
         assert ("mle_weight" in params) == (params["loss_mode"] == "joint_mle")

@@ -9,7 +9,7 @@ from tft_core.models.config import XTrendConfig
 from tft_core.models.ensemble import Ensemble, make_bank
 from tft_core.models.io import weight_hash
 from tft_core.models.network import XTrend
-from tft_core.sequences import sample_contexts
+from tft_core.sequences import sample_contexts, window_index
 
 ROWS = planted_rows(n_assets=3, n_days=90, n_features=6, late={2: 40})
 
@@ -178,18 +178,29 @@ def test_the_bank_says_from_when_it_may_be_used() -> None:
     assert untrained(context_mode="none").context_available is None
 
 
-def test_the_context_bank_equals_encoding_the_same_contexts_in_the_batch() -> None:
-    ensemble = untrained(n_members=1)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *(form for form in FORMS if form.get("context_mode") != "none"),
+        {"vsn": "paper", "target_embedding": False},
+        {"vsn": "tft", "share_vsn": False, "target_embedding": False},
+    ],
+)
+def test_the_stored_context_bank_equals_encoding_the_same_contexts_anew(changes: dict) -> None:
+    ensemble = untrained(n_members=1, **changes)
     member, config = ensemble.members[0], ensemble.config
     tensors = RowTensors.of(ROWS, config)
     contexts = sample_contexts(
-        ROWS, config.n_context, config.ctx_len, "random", np.random.default_rng(0),
+        ROWS, config.n_context, config.ctx_len, config.context_mode, np.random.default_rng(0),
         before_date_index=50,
     )  # fmt: skip
-    index = np.arange(60, 60 + config.seq_len)[None].repeat(2, 0)
+    bank = make_bank(member, tensors, contexts, ROWS)
+    stored = Ensemble.from_state(config, Ensemble(config, [member], [bank]).state_dict())
+    at = np.array([5, 75])  # the first window starts with padding
+    index = window_index(ROWS, at, config.seq_len)
     choice = np.arange(config.n_context)[None].repeat(2, 0)
     with torch.no_grad():
-        batch = tensors.batch(index, contexts, choice)
-        from_batch = member.eval()(batch).z
-        from_bank = member(tensors.batch(index), make_bank(member, tensors, contexts, ROWS)).z
-    torch.testing.assert_close(from_batch, from_bank, atol=1e-6, rtol=0)
+        anew = member.eval()(tensors.batch(index, contexts, choice)).z
+        from_bank = member(tensors.batch(index), stored.banks[0]).z
+    torch.testing.assert_close(anew, from_bank, atol=1e-6, rtol=0)
+    np.testing.assert_allclose(stored.predict(ROWS, at).member_z[0], anew[:, -1], atol=1e-6)
