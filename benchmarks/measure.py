@@ -1,6 +1,7 @@
 """Rows to train on, and steps timed through ``train_member``: what the step benchmarks share."""
 
 import resource
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +78,8 @@ class StepTimes:
 
     step_ms: tuple[float, ...]
     """Mean of each epoch's steps."""
+    cpu_ms: tuple[float, ...]
+    """CPU time of the same steps, all threads: what a busy machine leaves comparable."""
     windows_per_s: tuple[float, ...]
     """The same epochs, counted in target windows."""
     windows_per_step: float
@@ -102,8 +105,13 @@ def measure(case: StepCase) -> StepTimes:
         hook.remove()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     epochs = list(zip(seen.reports, seen.windows, strict=True))[WARM_UP_EPOCHS:]
+    cpu_seconds = np.diff(seen.cpu_clock)[WARM_UP_EPOCHS - 1 :]
     return StepTimes(
         step_ms=tuple(1e3 * report.seconds / report.steps for report, _ in epochs),
+        cpu_ms=tuple(
+            1e3 * float(cpu) / report.steps
+            for cpu, (report, _) in zip(cpu_seconds, epochs, strict=True)
+        ),
         windows_per_s=tuple(sum(windows) / report.seconds for report, windows in epochs),
         windows_per_step=float(np.mean([np.mean(windows) for _, windows in epochs])),
         unique_rows=float(np.mean(seen.unique_rows)),
@@ -118,7 +126,8 @@ class _Seen:
 
     def __init__(self) -> None:
         self.reports: list[EpochReport] = []
-        self.windows: list[list[int]] = [[]]
+        self.windows: list[list[int]] = []
+        self.cpu_clock: list[float] = []
         self.unique_rows: list[float] = []
         self.pools: list[int] = []
 
@@ -126,6 +135,8 @@ class _Seen:
         if not isinstance(module, XTrend):
             return
         batch = inputs[0]
+        if len(self.windows) == len(self.reports):
+            self.windows.append([])
         self.windows[-1].append(len(batch.index))
         if len(self.reports) < WARM_UP_EPOCHS:  # not while time is taken
             inside = batch.index[batch.index < len(batch.x)]
@@ -134,7 +145,7 @@ class _Seen:
 
     def end_epoch(self, report: EpochReport) -> None:
         self.reports.append(report)
-        self.windows.append([])
+        self.cpu_clock.append(time.process_time())
 
 
 def make_rows(case: StepCase, model: XTrendConfig) -> tuple[RowTable, np.ndarray]:

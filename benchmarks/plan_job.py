@@ -268,13 +268,16 @@ def _extrapolate(costs: dict[str, PhaseCost], full: Workspace) -> None:
         "5 production": n_folds * 2 * 2 * steps(training.n_seeds, trained),
     }
     print(f"\nAt most, at this speed and {per_epoch} steps an epoch (no early stop, no pruning):")
-    total = sum(cost.wall_seconds for phase, cost in costs.items() if phase not in budget)
+    total = sum(cost.cpu_seconds / WORKERS for p, cost in costs.items() if p not in budget)
     for phase, most in budget.items():
         cost = costs[phase]
-        seconds = cost.wall_seconds * most / cost.optimiser_steps
-        total += seconds
-        print(f"  {phase}: {most} steps, {seconds / 60:.0f} min")
-    print(f"  all phases: {total / 60:.0f} min")
+        if not cost.optimiser_steps:
+            print(f"  {phase}: {most} steps; nothing was built here, so no estimate")
+            continue
+        busy = most * cost.cpu_seconds / cost.optimiser_steps
+        total += busy / WORKERS
+        print(f"  {phase}: {most} steps, {busy / 60:.0f} CPU min")
+    print(f"  all phases, {WORKERS} cores kept busy: {total / 60:.0f} min")
 
 
 if __name__ == "__main__":

@@ -64,6 +64,10 @@ class Pooled:
         return median(ms for r in self.rounds for ms in r.step_ms)
 
     @property
+    def cpu_ms(self) -> float:
+        return median(ms for r in self.rounds for ms in r.cpu_ms)
+
+    @property
     def windows_per_s(self) -> float:
         return median(self._rates())
 
@@ -82,6 +86,7 @@ class Pooled:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="a few steps each: does it run")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-growth", action="store_true", help="only the comparison")
     parser.add_argument("--only-growth", action="store_true", help="only how time grows")
@@ -95,13 +100,13 @@ def main() -> None:
         f"torch {torch.__version__}, load {os.getloadavg()[0]:.1f} at the start\n"
     )
     if not options.only_growth:
-        compare(options.rounds, options.threads)
+        compare(options)
     if not options.no_growth:
         for name in GROWTH:
-            grow(name, options.rounds, options.threads)
+            grow(name, options)
 
 
-def compare(rounds: int, threads: int) -> None:
+def compare(options: argparse.Namespace) -> None:
     """Ours beside the others, 210 inputs, 32 windows of 63 steps, hidden 64."""
     absent = rivals.missing()
     if absent:
@@ -111,10 +116,19 @@ def compare(rounds: int, threads: int) -> None:
         )
     jobs = [(library, replace(SHARED, label=library)) for library in LIBRARIES]
     jobs = [job for job in jobs if job[0] not in absent] + [("", case) for case in COMPARED]
-    measured = _rounds(jobs, rounds, threads)
+    measured = _rounds(jobs, options)
     base = None if BASELINE in absent else measured[0]
     _table(
-        ("step", "ms", "windows/s", "best", f"× {BASELINE}", "different rows", "peak MiB"),
+        (
+            "step",
+            "ms",
+            "CPU ms",
+            "windows/s",
+            "best",
+            f"× {BASELINE}",
+            "different rows",
+            "peak MiB",
+        ),
         [_compared_row(job, pooled, base) for job, pooled in zip(jobs, measured, strict=True)],
     )
     if base is not None:
@@ -132,6 +146,7 @@ def _compared_row(job: tuple[str, StepCase], pooled: Pooled, base: Pooled | None
     return [
         last.library if library else case.label,
         f"{pooled.step_ms:.1f}",
+        f"{pooled.cpu_ms:.1f}",
         f"{pooled.windows_per_s:.1f}",
         f"{pooled.best_windows_per_s:.1f}",
         "–" if base is None else f"{pooled.windows_per_s / base.windows_per_s:.1f}",
@@ -140,15 +155,16 @@ def _compared_row(job: tuple[str, StepCase], pooled: Pooled, base: Pooled | None
     ]
 
 
-def grow(name: str, rounds: int, threads: int) -> None:
+def grow(name: str, options: argparse.Namespace) -> None:
     """Time and memory of ``plan()`` with one of its sizes varied."""
     attribute, values, base = GROWTH[name]
     cases = [replace(base, label=str(v), **{attribute: v}) for v in values]
-    measured = _rounds([("", case) for case in cases], rounds, threads)
+    measured = _rounds([("", case) for case in cases], options)
     rows = [
         [
             case.label,
             f"{pooled.step_ms:.1f}",
+            f"{pooled.cpu_ms:.1f}",
             f"{pooled.windows_per_s:.1f}",
             f"{pooled.rounds[-1].windows_per_step:.1f}",
             f"{pooled.rounds[-1].pool:.0f}",
@@ -156,15 +172,19 @@ def grow(name: str, rounds: int, threads: int) -> None:
         ]
         for case, pooled in zip(cases, measured, strict=True)
     ]
-    _table((name, "ms", "windows/s", "windows/step", "contexts encoded", "peak MiB"), rows)
+    _table(
+        (name, "ms", "CPU ms", "windows/s", "windows/step", "contexts encoded", "peak MiB"), rows
+    )
 
 
-def _rounds(jobs: Sequence[tuple[str, StepCase]], rounds: int, threads: int) -> list[Pooled]:
+def _rounds(jobs: Sequence[tuple[str, StepCase]], options: argparse.Namespace) -> list[Pooled]:
+    cut = {"steps": 3, "epochs": 1} if options.quick else {}
     pooled = [Pooled() for _ in jobs]
-    for _ in range(rounds):
+    for _ in range(options.rounds):
         for (library, case), into in zip(jobs, pooled, strict=True):
-            job = {"library": library, "case": asdict(replace(case, threads=threads))}
-            into.rounds.append(_in_process(job))
+            asked = asdict(replace(case, threads=options.threads, **cut))
+            repeats = 1 if options.quick else RIVAL_REPEATS.get(library, 0)
+            into.rounds.append(_in_process({"library": library, "case": asked, "repeats": repeats}))
     return pooled
 
 
@@ -183,7 +203,7 @@ def _in_process(job: dict) -> StepTimes:
 def _measure_here(job: dict) -> StepTimes:
     case = StepCase(**job["case"])
     if job["library"]:
-        return rivals.measure(job["library"], case, RIVAL_REPEATS[job["library"]])
+        return rivals.measure(job["library"], case, job["repeats"])
     return measure(case)
 
 
