@@ -272,8 +272,8 @@ def _extrapolate(costs: dict[str, PhaseCost], full: Workspace) -> None:
     for phase, most in budget.items():
         cost = costs[phase]
         if not cost.optimiser_steps:
-            print(f"  {phase}: {most} steps; nothing was built here, so no estimate")
-            continue
+            print("  nothing to tell: a phase was not built here")
+            return
         busy = most * cost.cpu_seconds / cost.optimiser_steps
         total += busy / WORKERS
         print(f"  {phase}: {most} steps, {busy / 60:.0f} CPU min")

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,6 +80,7 @@ def pytorch_forecasting(case: StepCase) -> tuple[torch.nn.Module, Step]:
         asset=np.repeat([f"A{i}" for i in range(case.batch_size)], days),
         day=np.tile(np.arange(days), case.batch_size),
     )
+    unscaled: Any = dict.fromkeys(names)
     data = TimeSeriesDataSet(
         frame,
         time_idx="day",
@@ -88,7 +90,7 @@ def pytorch_forecasting(case: StepCase) -> tuple[torch.nn.Module, Step]:
         min_encoder_length=case.seq_len,
         max_prediction_length=1,
         time_varying_unknown_reals=names,
-        scalers=dict.fromkeys(names),
+        scalers=unscaled,
     )
     model = TemporalFusionTransformer.from_dataset(
         data,
@@ -101,7 +103,8 @@ def pytorch_forecasting(case: StepCase) -> tuple[torch.nn.Module, Step]:
     x, y = next(iter(data.to_dataloader(train=True, batch_size=case.batch_size, num_workers=0)))
     shape = (case.batch_size, case.seq_len, case.n_features)
     assert x["encoder_cont"].shape == shape, x["encoder_cont"].shape
-    return model, lambda: model.loss(model(x)["prediction"], y)
+    loss: Any = model.loss
+    return model, lambda: loss(model(x)["prediction"], y)
 
 
 def neuralforecast(case: StepCase) -> tuple[torch.nn.Module, Step]:
@@ -126,4 +129,5 @@ def neuralforecast(case: StepCase) -> tuple[torch.nn.Module, Step]:
         "stat_exog": None,
     }
     y = torch.randn(case.batch_size, 1, 1)
-    return model, lambda: model.loss(y=y, y_hat=model(windows))
+    loss: Any = model.loss
+    return model, lambda: loss(y=y, y_hat=model(windows))
