@@ -180,7 +180,7 @@ def grow(name: str, options: argparse.Namespace) -> None:
 
 
 def _rounds(jobs: Sequence[tuple[str, StepCase]], options: argparse.Namespace) -> list[Pooled]:
-    cut = {"steps": 3, "epochs": 1} if options.quick else {}
+    cut = {"steps": 8, "epochs": 1} if options.quick else {}
     pooled = [Pooled() for _ in jobs]
     for _ in range(options.rounds):
         for (library, case), into in zip(jobs, pooled, strict=True):
