@@ -3,10 +3,12 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH_VENV := .venv-bench
+BENCH_STAMP := $(BENCH_VENV)/.installed
 EXPORTS := OMP_NUM_THREADS=1 DAGSTER_HOME=$(CURDIR)/dagster_home
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow check ui bench clean
+.PHONY: help install run test test-slow check ui bench bench-train bench-profile bench-plan clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,7 +42,24 @@ ui: install  ## Open the Dagster UI on http://127.0.0.1:3000
 bench: install  ## Measure speed on this machine
 	@$(BIN)/python -m benchmarks.lifecycle
 
+bench-train: $(BENCH_STAMP)  ## The training step beside other libraries' TFTs (own .venv-bench)
+	@$(BENCH_VENV)/bin/python -m benchmarks.train_step
+
+bench-profile: install  ## Where a training step's time goes, and its floor
+	@$(BIN)/python -m benchmarks.step_profile
+
+bench-plan: install  ## The plan's whole job on two cores (an hour or so)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.plan_job
+
+# pytorch-forecasting wants an older pandas than the one pinned: an environment of its own
+$(BENCH_STAMP): pyproject.toml constraints.txt benchmarks/constraints.txt
+	$(PYTHON) -m venv $(BENCH_VENV)
+	grep -v '^pandas==' constraints.txt > $(BENCH_VENV)/constraints.txt
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c $(BENCH_VENV)/constraints.txt -c benchmarks/constraints.txt -e '.[bench]'
+	@touch $@
+
 clean:  ## Remove state and caches (not .venv)
 	rm -rf var build dist .pytest_cache .ruff_cache .hypothesis *.egg-info
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 	find dagster_home -mindepth 1 -not -name dagster.yaml -delete

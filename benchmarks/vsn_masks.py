@@ -21,13 +21,14 @@ from scipy.stats import rankdata
 from tft_core.models.batching import RowTensors
 from tft_core.models.config import XTrendConfig
 from tft_core.models.ensemble import Ensemble
-from tft_core.models.losses import Targets, training_loss
+from tft_core.models.losses import LossTerms, Targets, training_loss
 from tft_core.models.network import Batch, XTrend
 from tft_core.sequences import RowTable, epoch_windows, minibatches
 from tft_core.training.config import TrainingConfig
 from tft_core.training.determinism import pinned
 from tft_core.training.evaluation import diversified_sharpe
-from tft_core.training.loop import CLAMP_FLOOR, CLAMPED_STEPS, make_optimiser
+from tft_core.training.loop import CLAMP_FLOOR, CLAMPED_STEPS
+from tft_core.training.step import make_optimiser
 
 BETA = np.array([1.0, -0.9, 0.8, -0.7, 0.6, -0.5])
 N_ASSETS, N_FEATURES, CLONE_RHO, IC = 5, 60, 0.97, 0.10
@@ -125,9 +126,10 @@ def train(rows: RowTable, config: XTrendConfig, seed: int, masks_by: str) -> XTr
                 if masks_by == "sequence":
                     batch = one_group_per_sequence(batch)
                 y = label[torch.from_numpy(index[windows])]
-                none = torch.zeros_like(y)
-                targets = Targets(y, none, none, torch.from_numpy(bears[windows]))
-                loss = training_loss(member(batch), targets, cost_factor=0.0, mle_weight=0.0)
+                none, date = torch.zeros_like(y), torch.zeros_like(y, dtype=torch.int64)
+                bears_loss = torch.from_numpy(bears[windows])
+                targets = Targets(y, none, none, bears_loss, date, n_dates=1)
+                loss = training_loss(member(batch), targets, LossTerms())
                 penalty = member.penalty()
                 assert penalty is not None
                 share = min(1.0, step / (RAMP * STEPS))
