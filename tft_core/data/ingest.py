@@ -59,20 +59,28 @@ class PreparedBars:
     notes: tuple[str, ...]
     ignored_columns: tuple[str, ...]
 
-    def report(self, **counts: Any) -> IngestReport:
-        """The account, once the store has said what was new."""
+    def report(self, *, history: pd.DataFrame, **counts: Any) -> IngestReport:
+        """The account, once the store has said what was new and what the histories show.
+
+        Args:
+            history: ``rule, outcome, symbol, date, value, known_at`` of the stored histories.
+        """
         dates = self.clean["date"]
+        keys = pd.MultiIndex.from_frame(self.clean[["symbol", "date"]])
+        flagged = self.clean["flags"].notna().to_numpy() | keys.isin(
+            pd.MultiIndex.from_frame(history[["symbol", "date"]])
+        )
         return IngestReport(
             source=self.source,
             rows_in=self.rows_in,
             accepted=len(self.clean),
-            flagged=int(self.clean["flags"].notna().sum()),
+            flagged=int(flagged.sum()),
             quarantined=len(self.quarantined),
             exact_duplicates=self.exact_duplicates,
             symbols=tuple(sorted(self.clean["symbol"].unique())),
             first=dates.min().date() if len(dates) else None,
             last=dates.max().date() if len(dates) else None,
-            findings=self.findings,
+            findings=_joined(self.findings, history),
             notes=self.notes,
             ignored_columns=self.ignored_columns,
             **counts,
@@ -388,7 +396,19 @@ def _findings(found: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
     told = found.assign(
         symbol=frame["symbol"].to_numpy()[rows], date=frame["date"].to_numpy()[rows]
     )
-    return told.sort_values(["row", "rule"], ignore_index=True)[list(FINDING_COLUMNS)]
+    columns = [name for name in FINDING_COLUMNS if name != "known_at"]
+    return told.sort_values(["row", "rule"], ignore_index=True)[columns]
+
+
+def _joined(rows: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
+    """Findings about rows, then findings that the histories revealed; those have no row."""
+    told = rows.assign(known_at=pd.NaT, row=rows["row"].astype("Int64"))
+    if history.empty:
+        return told[list(FINDING_COLUMNS)]
+    seen = history.assign(row=pd.array([pd.NA] * len(history), dtype="Int64"))
+    if told.empty:
+        return seen[list(FINDING_COLUMNS)]
+    return pd.concat([told, seen], ignore_index=True)[list(FINDING_COLUMNS)]
 
 
 def _validate(clean: pd.DataFrame, source: str) -> None:

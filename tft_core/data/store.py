@@ -20,6 +20,7 @@ import pandas as pd
 from tft_core.config import load_settings
 from tft_core.data import store_sql
 from tft_core.data.connection import Connection
+from tft_core.data.history import HISTORY_SESSIONS, findings_in
 from tft_core.data.ingest import PreparedBars, prepare_bars, prepare_instruments, prepare_series
 from tft_core.data.moments import AsOf, DateLike, as_of_instant, session_day, utc_naive
 from tft_core.data.panel import FIELDS, MarketPanel
@@ -99,6 +100,8 @@ class MarketDataStore:
         A bar that the store does not hold counts as known at the end of its session day plus
         the instrument's publication lag, unless the source has ``available_at``. A bar that
         differs from what is known becomes a second vintage, known from ``ingested_at`` on.
+        Faults that only later bars show (see ``history``) are findings of the day that showed
+        them; a bar that can't be true is withheld from reads as of that day and later.
 
         Args:
             source: Long bars, one row per date and symbol: DataFrame, Parquet or CSV file.
@@ -123,6 +126,7 @@ class MarketDataStore:
             new, restated, unchanged = self._keep_bars(prepared, moment, number)
             quarantined = self._keep_quarantine(prepared, number)
             report = prepared.report(
+                history=self._findings_of(prepared, number),
                 ingestion_id=number,
                 ingested_at=moment,
                 new=new,
@@ -360,6 +364,27 @@ class MarketDataStore:
             params,
         )
 
+    def findings(self, symbols: Sequence[str] | None = None, as_of: AsOf = None) -> pd.DataFrame:
+        """What was known to be doubtful about the accepted bars: ``rule, outcome, symbol, date,
+        value, known_at``, ordered by symbol and date.
+
+        ``flagged`` bars are read like any other; ``withheld`` ones are not, from ``known_at`` on.
+
+        As of:
+            ``as_of``: a finding that took later bars to be seen is not there before them.
+        """
+        known, params = self._known(as_of)
+        limit = self._instant(as_of)
+        revealed = "TRUE" if limit is None else "known_at <= ?"
+        chosen, names = "TRUE", []
+        if symbols is not None:
+            self._require_known(symbols)
+            chosen, names = "symbol IN (SELECT unnest(?::VARCHAR[]))", [list(symbols)]
+        return self._db.frame(
+            store_sql.FINDINGS.format(known=known, revealed=revealed, chosen=chosen),
+            [*params, *names, *([] if limit is None else [limit]), *names],
+        )
+
     def quarantine(self) -> pd.DataFrame:
         """Every rejected row with the rule that rejected it and its text as it came."""
         return self._db.frame("SELECT * FROM quarantine ORDER BY ingestion_id, source_row, rule")
@@ -375,7 +400,7 @@ class MarketDataStore:
 
         Args:
             query: One statement. Tables: ``bars, instruments, series, quarantine, ingestions``,
-                and ``bar_vintages`` with every vintage.
+                ``history_findings``, and ``bar_vintages`` with every vintage.
             params: Values of the ``?`` in the query.
 
         Raises:
@@ -421,8 +446,23 @@ class MarketDataStore:
         self._db.run(store_sql.INSERT_BARS, [number])
         if counts.get("restated"):
             self._db.run(store_sql.SUPERSEDE)
+        self._judge_histories(number)
         self._db.run("DROP TABLE incoming")
         return counts.get("new", 0), counts.get("restated", 0), counts.get("unchanged", 0)
+
+    def _judge_histories(self, number: int) -> None:
+        """Look for faults in the histories that changed, and withhold what can't be true."""
+        changed = self._db.run_frame(store_sql.CHANGED_HISTORIES, [HISTORY_SESSIONS])
+        found = findings_in(changed)
+        if found.empty:
+            return
+        with self._db.registered(staged_findings=found):
+            self._db.run(store_sql.INSERT_FINDINGS, [number])
+        self._db.run(store_sql.WITHHOLD, [number])
+
+    def _findings_of(self, prepared: PreparedBars, number: int) -> pd.DataFrame:
+        with self._db.registered(staged_bars=prepared.clean):
+            return self._db.run_frame(store_sql.FINDINGS_OF_INGESTION, [number])
 
     def _keep_quarantine(self, prepared: PreparedBars, number: int) -> int:
         if prepared.quarantined.empty:
@@ -454,8 +494,8 @@ class MarketDataStore:
     def _known(self, as_of: AsOf) -> tuple[str, list[Any]]:
         limit = self._instant(as_of)
         if limit is None:
-            return "superseded_at IS NULL", []
-        return "available_at <= ? AND (superseded_at IS NULL OR superseded_at > ?)", [limit, limit]
+            return store_sql.CURRENT, []
+        return store_sql.known_at("?"), [limit] * 3
 
     def _selection(
         self,

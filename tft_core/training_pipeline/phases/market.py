@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tft_core.checks import Finding, features_are_covered
+from tft_core.checks import Finding, bars_are_sane, features_are_covered
 from tft_core.data.panel import FIELDS, MarketPanel
-from tft_core.data.quality import bar_findings, quality_summary
+from tft_core.data.quality import quality_summary
 from tft_core.data.universe import Universe, UniverseConfig
 from tft_core.errors import DataError
 from tft_core.features.as_known import session_risk
@@ -38,6 +38,7 @@ def market_data(
         symbols = workspace.universe(store.symbols()).symbols
         first, last = feature_days(workspace, store, key)
         panel = store.panel(symbols, first, last, as_of=last)
+        history = store.findings(symbols, as_of=last)
         if not len(panel.dates):
             raise DataError(
                 f"the store must hold bars in [{first}, {last}] for partition {key}, found none; "
@@ -45,9 +46,10 @@ def market_data(
             )
         rows = market_rows(workspace, store, key)
     n_rows = int(panel.has_session.sum())
-    draft.findings.extend(_sanity(panel))
+    quality = quality_summary(panel, history=history[history["date"] >= pd.Timestamp(first)])
+    draft.findings.extend(bars_are_sane(quality))
     draft.write_json("rows.json", rows)
-    draft.write_frame("table_quality.parquet", quality_summary(panel).reset_index())
+    draft.write_frame("table_quality.parquet", quality.reset_index())
     draft.summary.update(
         n_rows=n_rows,
         n_symbols=int(panel.has_session.any(axis=0).sum()),
@@ -57,23 +59,6 @@ def market_data(
         data_hash=rows["data_hash"][:16],
         n_findings=len(draft.findings),
     )
-
-
-BLOCKING_RULES = ("no_bars", "invalid_price", "too_many_broken_symbols")
-
-
-def _sanity(panel: MarketPanel) -> list[Finding]:
-    """Findings about the bars; only those that make the set as a whole unusable block."""
-    return [
-        Finding(
-            code=f"bars_are_sane.{finding.rule}",
-            severity="error" if finding.rule in BLOCKING_RULES else "warn",
-            message=finding.message,
-            values={"symbol": finding.symbol, "value": finding.value},
-        )
-        for finding in bar_findings(panel)
-        if finding.severity != "info"
-    ]
 
 
 def mega_features(
