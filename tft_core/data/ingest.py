@@ -10,13 +10,13 @@ Pure: nothing here touches the store. The order of the steps is the account of a
 
 import os
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tft_core.data.calendar import timezone
+from tft_core.data import calendar
 from tft_core.data.parsing import ParsedStamps, parse_numbers, parse_stamps, parse_symbols
 from tft_core.data.reading import (
     BAR_ALIASES,
@@ -154,6 +154,9 @@ def prepare_bars(
             *number_notes,
             *available_notes,
             *fact_notes,
+            *_horizon_notes(
+                clean["date"].to_numpy("datetime64[D]"), clean["symbol"].to_numpy(), exchange
+            ),
         ),
         ignored_columns=table.ignored,
     )
@@ -277,16 +280,35 @@ def _session_wall(
         return pd.DatetimeIndex(wall), ["stamps at 00:00 UTC read as session dates"]
     wall = stamps.wall.to_numpy("datetime64[us]").copy()
     codes, names = pd.factorize(symbol)
-    zones = np.array([timezone(exchange.get(str(name))) for name in names], dtype=object)
+    exchanges = np.array([exchange.get(str(name), "") for name in names], dtype=object)
+    is_zoned = np.array([calendar.timezone(e) is not None for e in exchanges], dtype=bool)
     notes = []
-    for zone in {z for z in zones if z is not None}:
-        mine = zoned & (codes >= 0) & (zones == zone)[codes]
-        local = stamps.utc[mine].tz_localize("UTC").tz_convert(zone).tz_localize(None)
-        wall[mine] = local.to_numpy("datetime64[us]")
-        notes.append(f"stamps with a zone read as session dates in {zone}")
-    if any(z is None for z in zones):
+    for code in sorted(set(exchanges[is_zoned])):
+        mine = zoned & (codes >= 0) & (exchanges == code)[codes]
+        if mine.any():
+            days = calendar.session_of(code, pd.DatetimeIndex(stamps.utc[mine]))
+            clock = stamps.utc[mine] - stamps.utc[mine].normalize()
+            wall[mine] = days.astype("datetime64[us]") + clock.to_numpy()
+            notes.append(
+                f"stamps with a zone read as sessions of {code} ({calendar.timezone(code)})"
+            )
+    if not is_zoned.all():
         notes.append("stamps with a zone of symbols without a known exchange keep their own zone")
     return pd.DatetimeIndex(wall), notes
+
+
+def _horizon_notes(dates: np.ndarray, symbol: np.ndarray, exchange: dict[str, str]) -> list[str]:
+    """Which calendars end before the newest bars of their exchange, or soon after."""
+    notes = []
+    codes, names = pd.factorize(symbol)
+    exchanges = np.array([exchange.get(str(name), "") for name in names], dtype=object)
+    for code in sorted({e for e in exchanges if e}):
+        days = dates[(codes >= 0) & (exchanges == code)[codes]]
+        days = days[~np.isnat(days) & (days <= np.datetime64(date(9998, 12, 31)))]
+        notice = calendar.horizon_notice(code, days.max().item()) if len(days) else None
+        if notice is not None:
+            notes.append(notice)
+    return notes
 
 
 def _numbers(table: RawTable) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:

@@ -2,13 +2,14 @@
 
 import itertools
 import json
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from tft_core.data import calendar
 from tft_core.data.rules import RULES
 from tft_core.data.store import MarketDataStore
 from tft_core.data.synthetic import synthetic_market
@@ -291,6 +292,27 @@ def test_midnight_utc_stamps_are_session_dates(store) -> None:
     stamps = pd.to_datetime(["2024-01-22", "2024-01-23", "2024-01-24"], utc=True)
     store.ingest(bars(date=stamps, exchange="XNYS"))
     assert store.session_dates().strftime("%d").tolist() == ["22", "23", "24"]
+
+
+def test_evening_stamps_of_a_futures_exchange_belong_to_the_next_session(store) -> None:
+    stamps = ["2024-01-21T18:30-06:00", "2024-01-22T18:30-06:00", "2024-01-23T18:30-06:00"]
+    report = store.ingest(bars(date=stamps, exchange="CME"))  # Sunday to Tuesday evening
+    assert store.session_dates().strftime("%a %d").tolist() == ["Mon 22", "Tue 23", "Wed 24"]
+    assert report.quarantined == 0
+    assert "stamps with a zone read as sessions of CME (America/Chicago)" in report.notes
+
+
+def test_the_report_says_when_a_calendar_ends(store) -> None:
+    last = calendar.horizon("NSE")
+    assert last is not None
+    if last <= date.today():
+        pytest.skip(f"exchange_calendars ends the Indian calendar at {last}: its future is past")
+    report = store.ingest(bars(exchange="NSE"))
+    assert not [note for note in report.notes if "ends at" in note]
+    newest = np.busday_offset(date.today(), 0, roll="backward").item()
+    late = bars(exchange="NSE").iloc[[0]].assign(date=pd.Timestamp(newest))
+    notes = [note for note in store.ingest(late).notes if f"ends at {last}" in note]
+    assert len(notes) == (newest > last - timedelta(days=calendar.NOTICE_DAYS))
 
 
 def test_a_frame_with_its_dates_in_the_index_is_understood(store) -> None:
