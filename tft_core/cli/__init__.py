@@ -86,6 +86,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     sub = add("ingest", data_commands.ingest, "load bars from a file", "tft ingest bars.csv")
     sub.add_argument("path", help="Parquet or CSV in long form")
+    sub.add_argument(
+        "--series",
+        action="store_true",
+        help="values of exogenous series (name, date, value, available_at), not bars",
+    )
     sub.add_argument("--instruments", help="CSV: symbol, asset_class, exchange, cost_bps, …")
 
     sub = add("run", model_commands.run, "run all phases without Dagster", "tft run --skip-tuning")

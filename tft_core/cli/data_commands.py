@@ -104,6 +104,10 @@ def sample(arguments: Namespace) -> Answer:
 def ingest(arguments: Namespace) -> Answer:
     settings = load_settings()
     settings.home.mkdir(parents=True, exist_ok=True)
+    if arguments.series:
+        if arguments.instruments is not None:
+            raise ConfigError("--series must stand without --instruments; a series has no exchange")
+        return _ingest_series(arguments.path, settings.store_path)
     with MarketDataStore(settings.store_path) as store:
         report = store.ingest(arguments.path, instruments=_instruments(arguments.instruments))
     return _ingested(report, settings.store_path)
@@ -164,6 +168,22 @@ def _members(spans: pd.DataFrame) -> tomlkit.items.AoT:  # type: ignore[name-def
             member["until"] = until.date()
         members.append(member)
     return members
+
+
+def _ingest_series(path: str, store_path: Path) -> Answer:
+    with MarketDataStore(store_path) as store:
+        new = store.ingest_series(path)
+        held = store.sql(
+            "SELECT name, count(*) AS n_values, min(date)::VARCHAR AS first, "
+            "max(date)::VARCHAR AS last, max(available_at) AS known_through "
+            "FROM series GROUP BY name ORDER BY name"
+        )
+    text = (
+        f"{store_path}\n{path}: {new:,} new values\n{table(held)}\n"
+        "next: name the ones to use in [features] series"
+    )
+    data = {"source": path, "new": new, "series": held.astype(str).to_dict(orient="records")}
+    return Answer(data, text)
 
 
 def _ingested(report: IngestReport, path: Path) -> Answer:

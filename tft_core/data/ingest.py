@@ -110,6 +110,7 @@ def prepare_bars(
     exchange = _exchanges(instruments, facts)
     stamps = parse_stamps(raw["date"], source=table.source)
     wall, zone_notes = _session_wall(stamps, symbol, exchange)
+    _refuse_contracts(table, symbol, wall)
     numbers, unreadable, number_notes = _numbers(table)
     available, bad_available, available_notes = _available(table, wall)
     typed = TypedBars(
@@ -199,7 +200,7 @@ def prepare_instruments(source: pd.DataFrame | str | os.PathLike[str]) -> pd.Dat
 
 
 def prepare_series(source: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFrame:
-    """Read exogenous values: ``name, date, value, available_at``.
+    """Read exogenous values: ``name, date, value, available_at``, each once.
 
     Raises:
         DataError: A column is missing, or a row has no name, date, value or instant.
@@ -295,6 +296,22 @@ def _session_wall(
     if not is_zoned.all():
         notes.append("stamps with a zone of symbols without a known exchange keep their own zone")
     return pd.DatetimeIndex(wall), notes
+
+
+def _refuse_contracts(table: RawTable, symbol: np.ndarray, wall: pd.DatetimeIndex) -> None:
+    """Refuse a table of contracts (an option chain, several expiries): its symbol is no asset."""
+    if not table.contract_columns:
+        return
+    bars = pd.DataFrame({"symbol": symbol, "date": wall.normalize()})
+    repeated = bars.duplicated(keep=False) & bars.notna().all(axis=1)
+    if repeated.mean() <= 0.5:
+        return
+    (name, day), most = next(iter(bars.value_counts().head(1).items()))
+    raise DataError(
+        f"{table.source} must hold one bar per symbol and date, found {most} rows of {name} on "
+        f"{day.date()} told apart by {', '.join(table.contract_columns)}; give each contract a "
+        "symbol of its own, or read the table in a feature group of your own (docs/own-data.md)"
+    )
 
 
 def _horizon_notes(dates: np.ndarray, symbol: np.ndarray, exchange: dict[str, str]) -> list[str]:

@@ -20,6 +20,9 @@ EARLIEST_SESSION = np.datetime64("1900-01-01")
 PRICE_TOLERANCE = 1e-6
 """Relative slack of comparisons between prices: adjusted and float32 prices carry rounding."""
 
+IMPOSSIBLE_FACTOR = 5.0
+"""Ratio of two prices of one bar that no market makes in a day."""
+
 CONFLICTING_DUPLICATE = "conflicting_duplicate"
 INTRADAY_ROW = "intraday_row"
 DUPLICATE_REASONS = {
@@ -75,6 +78,13 @@ def _any_price(
     bars: TypedBars, hit: Callable[[np.ndarray], np.ndarray]
 ) -> Bool[np.ndarray, " row"]:
     return np.logical_or.reduce([hit(bars.numbers[name]) for name in PRICE_COLUMNS])
+
+
+def _out_of_scale(bars: TypedBars) -> Bool[np.ndarray, " row"]:
+    prices = np.stack([bars.numbers[name] for name in PRICE_COLUMNS])
+    known = np.where(prices > 0, prices, np.nan)
+    highest = np.fmax.reduce(known, axis=0)
+    return highest >= IMPOSSIBLE_FACTOR * np.fmin.reduce(known, axis=0)
 
 
 def _off_calendar(bars: TypedBars, *, weekend: bool) -> Bool[np.ndarray, " row"]:
@@ -161,6 +171,13 @@ RULES: tuple[Rule, ...] = (
         "quarantined",
         "the high is below the low",
         _high_below_low,
+        column="high",
+    ),
+    Rule(
+        "price_out_of_scale",
+        "quarantined",
+        f"one price of the bar is {IMPOSSIBLE_FACTOR:g} times another: a misplaced decimal",
+        _out_of_scale,
         column="high",
     ),
     Rule(

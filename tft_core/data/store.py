@@ -183,10 +183,17 @@ class MarketDataStore:
         """
         self._require_writable("ingest series")
         rows = prepare_series(frame)
+        source = "DataFrame" if isinstance(frame, pd.DataFrame) else str(frame)
         with self._db.transaction(), self._db.registered(staged_series=rows):
             before = self._db.scalar("SELECT count(*) FROM series_vintages")
             self._db.run(store_sql.INSERT_SERIES)
-            return self._db.scalar("SELECT count(*) FROM series_vintages") - before
+            new = self._db.scalar("SELECT count(*) FROM series_vintages") - before
+            self._db.run(
+                "INSERT INTO ingestions (ingestion_id, ingested_at, kind, source, accepted, new) "
+                "VALUES (?, ?, 'series', ?, ?, ?)",
+                [self._next_ingestion(), _now(), source, len(rows), new],
+            )
+        return new
 
     # -- reading -----------------------------------------------------------------------------
 
