@@ -122,26 +122,30 @@ def test_two_values_that_claim_the_same_instant_do_not_rewrite_the_past(store) -
     assert closes(store) == [2.0]
 
 
-def test_random_restatements_never_change_what_was_known_before(tmp_path) -> None:
+def test_two_hundred_random_restatements_never_change_what_was_known_before(tmp_path) -> None:
+    """A cent, a split's ratio, a misplaced decimal, and back to the first value."""
     rng = np.random.default_rng(3)
     market = synthetic_market(3, 60, seed=4)
+    prices = ["open", "high", "low", "close"]
     with MarketDataStore(tmp_path / "m.duckdb") as store:
         moment = datetime(2015, 1, 1)
         store.ingest(market, ingested_at=moment)
-        asked = [date(2015, 2, 1), date(2015, 3, 10), date(2020, 1, 1)]
-        remembered: dict[date, str] = {}
-        for _ in range(12):
-            moment += timedelta(days=int(rng.integers(5, 50)))
-            rows = market.sample(5, random_state=int(rng.integers(1 << 30)))
-            factor = float(rng.uniform(0.5, 2.0))
-            prices = ["open", "high", "low", "close"]
-            changed = rows.assign(**{p: rows[p] * factor for p in prices})
-            store.ingest(changed, ingested_at=moment)
+        asked = [d.date() for d in pd.date_range("2015-01-20", "2015-12-20", periods=12)]
+        remembered: dict[date, tuple[str, int]] = {}
+        restated = 0
+        while restated < 200:
+            moment += timedelta(days=int(rng.integers(5, 50)), hours=int(rng.integers(24)))
+            rows = market.sample(14, random_state=int(rng.integers(1 << 30)))
+            factor = rng.choice([1.0, 1.001, 0.5, 3.0, 10.0, 0.01], size=(14, 1))
+            changed = rows.assign(**{p: rows[p] * factor[:, 0] for p in prices})
+            restated += store.ingest(changed, ingested_at=moment).restated
             for day in asked:
                 if day < moment.date():
-                    digest = store.data_hash(as_of=day)
-                    assert remembered.setdefault(day, digest) == digest
-        assert len(remembered) >= 2
+                    known = store.data_hash(as_of=day), len(store.findings(as_of=day))
+                    assert remembered.setdefault(day, known) == known
+        assert len(remembered) == 12
+        assert len({digest for digest, _ in remembered.values()}) >= 8  # they do differ
+        assert store.summary()["withheld"] > 0
 
 
 def known_rows(store: MarketDataStore, row: date, as_of: date | None) -> pd.DataFrame:
