@@ -93,6 +93,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--instruments", help="CSV: symbol, asset_class, exchange, cost_bps, …")
 
+    sub = add("quality", data_commands.quality, "write a page about the bars", "tft quality")
+    sub.add_argument("--symbols", nargs="+", help="these symbols only")
+    sub.add_argument("--output", help="file to write (default: reports/data_quality.html)")
+
     sub = add("run", model_commands.run, "run all phases without Dagster", "tft run --skip-tuning")
     sub.add_argument("--skip-tuning", action="store_true", help="ship the default parameters")
     sub.add_argument(

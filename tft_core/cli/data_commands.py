@@ -12,6 +12,7 @@ import tomlkit
 
 from tft_core.cli.answer import Answer, table
 from tft_core.config import load_settings
+from tft_core.data.quality import quality_summary
 from tft_core.data.report import IngestReport
 from tft_core.data.sample import load_sample
 from tft_core.data.store import MarketDataStore
@@ -20,6 +21,7 @@ from tft_core.errors import ConfigError, DataError
 from tft_core.features.audit import causality_audit, finite_history_audit
 from tft_core.features.builder import FeatureConfig, MegaFeatureBuilder
 from tft_core.folds import shift
+from tft_core.reports.quality_page import BarsView, data_quality_page
 
 AUDIT_CUTS = 3
 
@@ -111,6 +113,24 @@ def ingest(arguments: Namespace) -> Answer:
     with MarketDataStore(settings.store_path) as store:
         report = store.ingest(arguments.path, instruments=_instruments(arguments.instruments))
     return _ingested(report, settings.store_path)
+
+
+def quality(arguments: Namespace) -> Answer:
+    """Write a page about all bars of the store: coverage, findings, gaps, outliers."""
+    settings = load_settings()
+    target = Path(arguments.output or settings.reports_dir / "data_quality.html")
+    with MarketDataStore(settings.store_path, read_only=True) as store:
+        symbols = tuple(arguments.symbols or store.symbols())
+        bars = BarsView.read(store, symbols, store.first_session(), store.last_session())
+    page = data_quality_page("Data quality", bars=bars, subtitle=str(settings.store_path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(page, encoding="utf-8")
+    summary = quality_summary(bars.panel, history=bars.findings)
+    told = summary[summary["findings"] != ""][["rows", "findings"]]
+    text = f"{len(symbols)} symbols, {len(told)} with findings: {target}" + (
+        f"\n{table(told)}" if len(told) else ""
+    )
+    return Answer({"path": str(target), "findings": told["findings"].to_dict()}, text)
 
 
 def audit(arguments: Namespace) -> Answer:

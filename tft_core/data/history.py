@@ -25,7 +25,7 @@ HISTORY_REASONS = {
     DECIMAL_SPIKE: "the close is off by a factor and comes back within days: a misplaced decimal",
     "spike": "an extreme move that the next session takes back",
     "unit_switch": "the close jumps by a power of ten and stays there: another unit",
-    "unadjusted_split": "the close jumps by the ratio of a split and stays there: not adjusted",
+    "unadjusted_split": "the close jumps by a split's ratio and stays there: not adjusted, or a crash",
     "stale_run": "the close is unchanged for longer than this market's habit explains",
     "does_not_trade": "most closes of the last year are unchanged",
 }
@@ -37,7 +37,7 @@ _SPLIT_SLACK = np.array([1.0, 3.0, 3.0, 3.0])
 size, so it must fit better."""
 _COMES_BACK = 0.25
 """Share of a jump that may be left when the price counts as back."""
-_LEAST_MOVE = 0.01
+LEAST_MOVE = 0.01
 """A peg's scale is its rounding noise, which makes every true move look extreme."""
 _LONGEST_REST = 60
 """Sessions after which an unchanged close is stale whatever the habit."""
@@ -178,8 +178,8 @@ def large_moves(
     """
     limits = limits or HistoryLimits()
     moves = np.diff(np.log(close))
-    limit = limits.max_abs_z * _sigma_before(moves, limits)
-    extreme = np.abs(moves) > np.maximum(limit, _LEAST_MOVE)
+    limit = limits.max_abs_z * sigma_before(moves, limits)
+    extreme = np.abs(moves) > np.maximum(limit, LEAST_MOVE)
     return (np.flatnonzero(extreme) + 1).tolist()
 
 
@@ -188,7 +188,7 @@ def _jumps(
 ) -> Iterator[Fault]:
     """Extreme moves: those that come back, and those that last in the ratio of a split or unit."""
     moves = np.diff(log_close)
-    sigma_before = _sigma_before(moves, limits)
+    sigmas = sigma_before(moves, limits)
     impossible = np.log(limits.impossible_factor)
     candidates = np.flatnonzero(np.abs(moves) > 0.5 * _SPLITS[0]) + 1
     last, clear_from = len(log_close) - 1, 0
@@ -211,7 +211,7 @@ def _jumps(
                 seen = int(at + limits.max_spike_sessions)
                 yield Fault(rule, int(at), int(at), seen, float(np.exp(move)))
             continue
-        sigma = sigma_before[at - 1]
+        sigma = sigmas[at - 1]
         if at < last and abs(move) > limits.max_abs_z * sigma:
             left = abs(log_close[at + 1] - before)
             if left < _COMES_BACK * abs(move):
@@ -231,7 +231,7 @@ def _jumps(
             yield Fault("unadjusted_split", int(at), int(at), seen, float(np.exp(move)))
 
 
-def _sigma_before(
+def sigma_before(
     moves: Float[np.ndarray, " move"], limits: HistoryLimits
 ) -> Float[np.ndarray, " move"]:
     """Robust standard deviation of the non-zero moves in the year before each; inf if unknown."""

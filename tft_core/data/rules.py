@@ -13,6 +13,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from tft_core.data.calendar import WEEKDAYS, known_calendar, session_mask
+from tft_core.data.history import HISTORY_REASONS
 from tft_core.schema import PRICE_COLUMNS
 
 Outcome = Literal["quarantined", "flagged"]
@@ -261,5 +262,5 @@ def apply_rules(
 
 def reason_of(code: str) -> str:
     """What a rule's code means, in words."""
-    reasons = {rule.code: rule.reason for rule in RULES} | DUPLICATE_REASONS
+    reasons = {rule.code: rule.reason for rule in RULES} | DUPLICATE_REASONS | HISTORY_REASONS
     return reasons[code]

@@ -16,7 +16,7 @@ from tft_core.features.as_known import session_risk
 from tft_core.features.audit import causality_audit, finite_history_audit
 from tft_core.features.builder import MegaFeatureBuilder
 from tft_core.positions import CostConfig, cost_rates
-from tft_core.reports.html import data_quality_page
+from tft_core.reports.html import BarsView, data_quality_page
 from tft_core.reports.plots import coverage_png
 from tft_core.training_pipeline.artifacts import Draft
 from tft_core.training_pipeline.workspace import (
@@ -37,8 +37,8 @@ def market_data(
     with workspace.store() as store:
         symbols = workspace.universe(store.symbols()).symbols
         first, last = feature_days(workspace, store, key)
-        panel = store.panel(symbols, first, last, as_of=last)
-        history = store.findings(symbols, as_of=last)
+        bars = BarsView.read(store, symbols, first, last)
+        panel = bars.panel
         if not len(panel.dates):
             raise DataError(
                 f"the store must hold bars in [{first}, {last}] for partition {key}, found none; "
@@ -46,10 +46,11 @@ def market_data(
             )
         rows = market_rows(workspace, store, key)
     n_rows = int(panel.has_session.sum())
-    quality = quality_summary(panel, history=history[history["date"] >= pd.Timestamp(first)])
+    quality = quality_summary(panel, history=bars.findings)
     draft.findings.extend(bars_are_sane(quality))
     draft.write_json("rows.json", rows)
     draft.write_frame("table_quality.parquet", quality.reset_index())
+    draft.write_text("data_quality.html", data_quality_page(f"Market data {key}", bars=bars))
     draft.summary.update(
         n_rows=n_rows,
         n_symbols=int(panel.has_session.any(axis=0).sum()),
@@ -73,6 +74,7 @@ def mega_features(
         panel = builder.build(store, symbols=symbols, start=first, end=last)
         risk = session_risk(store, symbols, first, last)
         audited = store.panel(symbols, last - AUDIT_SPAN, last, as_of=last)
+        bars = BarsView.read(store, symbols, first, last)
         instruments = store.instruments().reindex(list(symbols))
     offset = risk.dates.get_indexer(panel.dates)
     returns, sigma = risk.returns[offset], risk.sigma_daily[offset]
@@ -105,7 +107,15 @@ def mega_features(
     draft.findings.extend(_audit(builder, audited))
     by_symbol = symbol_group_coverage(panel.values, has_session, panel.symbols, builder)
     draft.write_bytes("coverage.png", coverage_png(by_symbol))
-    draft.write_text("data_quality.html", data_quality_page(f"Features {key}", by_symbol))
+    draft.write_text(
+        "data_quality.html",
+        data_quality_page(
+            f"Features {key}",
+            bars=bars,
+            coverage=by_symbol,
+            notes=[finding.message for finding in draft.findings],
+        ),
+    )
     draft.summary.update(
         n_rows=len(time),
         n_features=len(builder.feature_names),
