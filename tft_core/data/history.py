@@ -25,7 +25,7 @@ HISTORY_REASONS = {
     DECIMAL_SPIKE: "the close is off by a factor and comes back within days: a misplaced decimal",
     "spike": "an extreme move that the next session takes back",
     "unit_switch": "the close jumps by a power of ten and stays there: another unit",
-    "unadjusted_split": "the close jumps by a split's ratio and stays there: not adjusted, or a crash",
+    "unadjusted_split": "the close jumps by a split's ratio and stays: not adjusted, or a crash",
     "stale_run": "the close is unchanged for longer than this market's habit explains",
     "does_not_trade": "most closes of the last year are unchanged",
 }

@@ -155,6 +155,7 @@ def prepare_bars(
             *number_notes,
             *available_notes,
             *fact_notes,
+            *_lag_notes(instruments, clean["symbol"]),
             *_horizon_notes(
                 clean["date"].to_numpy("datetime64[D]"), clean["symbol"].to_numpy(), exchange
             ),
@@ -296,6 +297,20 @@ def _session_wall(
     if not is_zoned.all():
         notes.append("stamps with a zone of symbols without a known exchange keep their own zone")
     return pd.DatetimeIndex(wall), notes
+
+
+def _lag_notes(instruments: pd.DataFrame | None, symbol: pd.Series) -> list[str]:
+    """Which symbols of the file can't be decided on, since their bars come days later."""
+    if instruments is None or "publication_lag_days" not in instruments:
+        return []
+    lag = instruments["publication_lag_days"]
+    late = sorted(set(lag.index[lag >= 1]) & set(symbol))
+    if not late:
+        return []
+    return [
+        f"{len(late)} symbols with publication_lag_days of 1 or more (first {late[0]}): their "
+        "bars give no feature row, since no decision of their day knows them"
+    ]
 
 
 def _refuse_contracts(table: RawTable, symbol: np.ndarray, wall: pd.DatetimeIndex) -> None:

@@ -318,6 +318,21 @@ class MarketDataStore:
             blocks.append((first, last, None if is_all else known))
         return blocks
 
+    def late_share(
+        self,
+        symbols: Sequence[str] | None = None,
+        start: DateLike = None,
+        end: DateLike = None,
+    ) -> pd.Series:
+        """Share of each symbol's bars that were first known after their own session day.
+
+        Such a bar is not there when the decision of its day is made, so it gives no feature row
+        (docs/adr/0003-late-instruments-are-inputs.md).
+        """
+        where, params = self._selection(symbols, start, end, None, any_vintage=True)
+        found = self._db.frame(store_sql.LATE_SHARE.format(where=where), params)
+        return found.set_index("symbol")["share"]
+
     def data_hash(
         self,
         symbols: Sequence[str] | None = None,

@@ -224,6 +224,14 @@ SELECT DISTINCT day FROM (
 ) WHERE day > date ORDER BY day
 """
 
+# Share of a symbol's bars whose first value was known only after their session day
+LATE_SHARE = """
+SELECT symbol, avg((first_known::DATE > date)::INTEGER) AS share FROM (
+    SELECT symbol, date, min(available_at) AS first_known FROM bar_vintages
+    WHERE {where} GROUP BY symbol, date
+) GROUP BY symbol ORDER BY symbol
+"""
+
 SUMMARY_NAMES = (
     *("symbols", "bars", "superseded", "first", "last", "flagged"),
     *("withheld", "quarantined", "ingestions", "series"),

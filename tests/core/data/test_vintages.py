@@ -81,6 +81,23 @@ def test_a_publication_lag_delays_what_was_known(store) -> None:
     assert closes(store, DAYS[3].date()) == [1.0, 2.0]
 
 
+def test_a_lagged_instrument_has_no_row_on_any_day_and_is_counted_as_late(store) -> None:
+    facts = pd.DataFrame({"symbol": ["A"], "publication_lag_days": [1]})
+    report = store.ingest(bars([1.0, 2.0, 3.0, 4.0]), instruments=facts)
+    assert any(
+        "1 symbols with publication_lag_days of 1 or more (first A)" in n for n in report.notes
+    )
+    store.ingest(bars([1.0, 2.0, 3.0, 4.0], symbol="B"))
+    for day in DAYS[:4]:
+        assert store.bars(start=day, end=day, as_of=day)["symbol"].tolist() == ["B"]
+    assert store.late_share().to_dict() == {"A": 1.0, "B": 0.0}
+    one_late = bars([9.0], days=DAYS[4:5], symbol="B").assign(available_at="2020-01-20")
+    store.ingest(one_late)
+    assert store.late_share(["B"]).to_dict() == {"B": 0.2}
+    store.ingest(bars([1.5], symbol="B"))  # a restatement is news about an old bar, not a late bar
+    assert store.late_share(["B"]).to_dict() == {"B": 0.2}
+
+
 def test_instants_given_by_the_file_are_believed(store) -> None:
     frame = bars([1.0, 2.0]).assign(available_at=["2020-01-06T18:00", "2020-03-01T09:00"])
     report = store.ingest(frame)

@@ -38,6 +38,7 @@ def market_data(
         symbols = workspace.universe(store.symbols()).symbols
         first, last = feature_days(workspace, store, key)
         bars = BarsView.read(store, symbols, first, last)
+        late_share = store.late_share(symbols, first, last)
         panel = bars.panel
         if not len(panel.dates):
             raise DataError(
@@ -47,7 +48,7 @@ def market_data(
         rows = market_rows(workspace, store, key)
     n_rows = int(panel.has_session.sum())
     quality = quality_summary(panel, history=bars.findings)
-    draft.findings.extend(bars_are_sane(quality))
+    draft.findings.extend(bars_are_sane(quality, late_share=late_share))
     draft.write_json("rows.json", rows)
     draft.write_frame("table_quality.parquet", quality.reset_index())
     draft.write_text("data_quality.html", data_quality_page(f"Market data {key}", bars=bars))
