@@ -4,8 +4,10 @@ One table for the rows of a file and what only the history shows. ``OTHER`` is c
 come back as it went in, whatever was done to ``X``.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -179,3 +181,15 @@ def test_the_matrix_plants_every_rule_there_is() -> None:
     elsewhere = {"bad_available_at"}  # test_vintages: needs a file with vintages
     assert {case.rule for case in CASES if case.rule} | elsewhere == codes
     assert set(WITHHELD_RULES) <= set(HISTORY_REASONS)
+
+
+def test_the_page_on_ingestion_tells_every_rule_with_its_outcome_and_meaning() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "ingestion.md").read_text("utf-8")
+    told = re.findall(r"^\| `(\w+)` \| (\w+) \| (.+?) \|$", page, re.M)
+    rules = [(rule.code, rule.outcome, rule.reason) for rule in RULES]
+    rules += [(code, Q, reason) for code, reason in DUPLICATE_REASONS.items()]
+    rules += [
+        (code, W if code in WITHHELD_RULES else F, reason)
+        for code, reason in HISTORY_REASONS.items()
+    ]
+    assert told == rules
