@@ -14,7 +14,10 @@ from tft_core.schema import finite_or_none
 _STOPS = ("invalid_price",)
 """Codes of ``data.quality`` that no ingestion lets in: the store itself is damaged."""
 _BROKEN = ("invalid_price", "does_not_trade")
-_SUSPICIOUS = ("unit_switch", "unadjusted_split", "decimal_spike", "spike", "stale_run")
+_SUSPICIOUS = (
+    *("impossible_jump", "unit_switch", "unadjusted_split", "decimal_spike", "spike"),
+    "stale_run",
+)
 """Codes that look like faults of the source; large moves and gaps are the market's own."""
 
 

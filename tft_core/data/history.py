@@ -22,6 +22,7 @@ DECIMAL_SPIKE = "decimal_spike"
 WITHHELD_RULES = (DECIMAL_SPIKE,)
 """Rules whose bars no read shows from ``known_at`` on: no market moves so and comes back."""
 HISTORY_REASONS = {
+    "impossible_jump": "the close is 5 times the last one or more, or its inverse; wait and see",
     DECIMAL_SPIKE: "the close is off by a factor and comes back within days: a misplaced decimal",
     "spike": "an extreme move that the next session takes back",
     "unit_switch": "the close jumps by a power of ten and stays there: another unit",
@@ -197,6 +198,7 @@ def _jumps(
             continue
         move, before = moves[at - 1], log_close[at - 1]
         if abs(move) >= impossible:
+            yield Fault("impossible_jump", int(at), int(at), int(at), float(np.exp(move)))
             horizon = min(at + limits.max_spike_sessions, last)
             away = np.abs(log_close[at + 1 : horizon + 1] - before)
             back = np.flatnonzero(away < _COMES_BACK * abs(move))

@@ -40,6 +40,9 @@ class QualityConfig:
                 raise ConfigError(f"quality {name} must be positive, found {value:g}")
 
 
+_EXPLANATIONS = ("decimal_spike", "unit_switch", "unadjusted_split")
+"""What an impossible jump turns out to be once later bars are there."""
+
 SUMMARY_COLUMNS = (
     *("rows", "first", "last", "gaps", "max_gap_days", "zero_return_share", "longest_stale_run"),
     *("max_abs_z", "worst_return", "best_return", "ohlc_share", "volume_share"),
@@ -104,6 +107,8 @@ def bar_findings(
             for row in history.to_dict("records")
             if row["rule"] in HISTORY_REASONS
         ]
+    explained = {(f.symbol, f.day) for f in found if f.rule in _EXPLANATIONS}
+    found = [f for f in found if f.rule != "impossible_jump" or (f.symbol, f.day) not in explained]
     rank = {"error": 0, "warning": 1, "info": 2}
     return sorted(found, key=lambda f: (rank[f.severity], f.symbol, f.rule, f.day or date.min))
 
@@ -209,7 +214,8 @@ def _symbol_findings(
     if judge_history:
         own = panel.has_session[:, column]
         high, low = panel.high[own, column], panel.low[own, column]
-        faults = [f for f in history_faults(close, high, low, limits.history) if f.seen > f.first]
+        told = history_faults(close, high, low, limits.history)
+        faults = [f for f in told if f.rule != "does_not_trade"]  # told above, for all sessions
         found += [
             _history_finding(*(f.rule, symbol, days[f.first].item(), f.value), days[f.seen].item())
             for f in faults

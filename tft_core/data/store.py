@@ -251,8 +251,11 @@ class MarketDataStore:
         end: DateLike = None,
         as_of: AsOf = None,
     ) -> pd.DatetimeIndex:
-        """Dates on which at least one of the symbols has a bar."""
-        where, params = self._selection(symbols, start, end, as_of)
+        """Dates on which at least one of the symbols had a session, as far as known.
+
+        The session of a bar that is withheld by now took place: its row is built as of then.
+        """
+        where, params = self._selection(symbols, start, end, as_of, any_vintage=True)
         arrays = self._db.arrays(
             f"SELECT DISTINCT date FROM bar_vintages WHERE {where} ORDER BY date", params
         )

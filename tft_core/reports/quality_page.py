@@ -55,7 +55,10 @@ _OWN_WORDS = {
     "short_history": "too few sessions for the longest windows",
     "invalid_price": "a close that is no positive number: the store is damaged",
 }
-_SUSPICIOUS = ("decimal_spike", "spike", "unit_switch", "unadjusted_split", "stale_run")
+_SUSPICIOUS = (
+    *("impossible_jump", "decimal_spike", "spike", "unit_switch", "unadjusted_split"),
+    "stale_run",
+)
 
 
 @dataclass(frozen=True, slots=True)

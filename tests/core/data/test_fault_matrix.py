@@ -131,6 +131,8 @@ CASES = [
     Case("Labor Day in New York", with_exchange("2023-09-04"), "holiday_row", outcome=F),
     Case("Saturday, exchange unknown", cell("date", pd.Timestamp("2023-09-02")),
          "weekend_row_unknown_exchange", outcome=F),
+    Case("decimal spike in the newest bar", times(slice(N_SESSIONS - 1, N_SESSIONS), 10.0),
+         "impossible_jump", outcome=F),
     Case("decimal spike", times(slice(AT, AT), 10.0), "decimal_spike", outcome=W),
     Case("decimal spike of three days", times(slice(AT, AT + 2), 0.01), "decimal_spike", outcome=W),
     Case("spike", times(slice(AT, AT), 1.7), "spike", outcome=F),
