@@ -4,6 +4,9 @@ Tables only, each a description of the panel it is given. What is wrong with bar
 and ``history``'s to say; what a plot looks like is ``reports``'.
 """
 
+# pandas 3.1 types frame[...] and most methods as unions that no call narrows
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+
 from collections.abc import Mapping
 from datetime import date
 

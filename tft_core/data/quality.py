@@ -102,7 +102,7 @@ def bar_findings(
         found += [
             _history_finding(
                 *(row["rule"], row["symbol"], row["date"].date(), row["value"]),
-                pd.Timestamp(row["known_at"]).date(),
+                row["known_at"].date(),
             )
             for row in history.to_dict("records")
             if row["rule"] in HISTORY_REASONS

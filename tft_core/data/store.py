@@ -334,7 +334,7 @@ class MarketDataStore:
         """
         where, params = self._selection(symbols, start, end, None, any_vintage=True)
         found = self._db.frame(store_sql.LATE_SHARE.format(where=where), params)
-        return found.set_index("symbol")["share"]
+        return pd.Series(found["share"].to_numpy(), index=pd.Index(found["symbol"]))
 
     def data_hash(
         self,

@@ -4,6 +4,10 @@ One page for the partition's bars (``market_data``), for bars and features (``me
 and for a whole store (``tft quality``).
 """
 
+# pandas 3.1 types frame[...] and most methods as unions that no call narrows
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportGeneralTypeIssues=false
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date

@@ -1,5 +1,8 @@
 """The plots of the data-quality page: who traded when, what was found where, and large moves."""
 
+# pandas 3.1 types frame[...] and most methods as unions that no call narrows
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
