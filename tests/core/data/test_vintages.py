@@ -218,8 +218,10 @@ def test_blocks_split_where_knowledge_changes(store) -> None:
 def test_blocks_hold_with_lags_and_weekend_restatements(store) -> None:
     lagged = pd.DataFrame({"symbol": ["S00"], "publication_lag_days": [3]})
     store.ingest(synthetic_market(2, 15, seed=8), instruments=lagged)
-    change = store.bars(["S01"]).head(2).assign(close=1.0, low=1.0)
-    store.ingest(change, ingested_at=datetime(2015, 1, 10, 8))  # a Saturday
+    first_two = store.bars(["S01"]).head(2)
+    change = first_two.assign(close=first_two["low"])
+    report = store.ingest(change, ingested_at=datetime(2015, 1, 10, 8))  # a Saturday
+    assert report.restated == 2
     assert_blocks_tell_the_truth(store, date(2015, 1, 1), date(2015, 1, 25))
 
 
