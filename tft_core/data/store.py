@@ -326,13 +326,14 @@ class MarketDataStore:
         symbols: Sequence[str] | None = None,
         start: DateLike = None,
         end: DateLike = None,
+        as_of: AsOf = None,
     ) -> pd.Series:
         """Share of each symbol's bars that were first known after their own session day.
 
         Such a bar is not there when the decision of its day is made, so it gives no feature row
         (docs/adr/0003-late-instruments-are-inputs.md).
         """
-        where, params = self._selection(symbols, start, end, None, any_vintage=True)
+        where, params = self._selection(symbols, start, end, as_of, any_vintage=True)
         found = self._db.frame(store_sql.LATE_SHARE.format(where=where), params)
         return pd.Series(found["share"].to_numpy(), index=pd.Index(found["symbol"]))
 

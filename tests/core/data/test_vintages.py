@@ -91,6 +91,8 @@ def test_a_lagged_instrument_has_no_row_on_any_day_and_is_counted_as_late(store)
     for day in DAYS[:4]:
         assert store.bars(start=day, end=day, as_of=day)["symbol"].tolist() == ["B"]
     assert store.late_share().to_dict() == {"A": 1.0, "B": 0.0}
+    seen = store.late_share(end=DAYS[1], as_of=DAYS[1])  # what comes later is not counted
+    assert seen.to_dict() == {"A": 1.0, "B": 0.0}
     one_late = bars([9.0], days=DAYS[4:5], symbol="B").assign(available_at="2020-01-20")
     store.ingest(one_late)
     assert store.late_share(["B"]).to_dict() == {"B": 0.2}

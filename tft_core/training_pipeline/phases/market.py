@@ -38,7 +38,7 @@ def market_data(
         symbols = workspace.universe(store.symbols()).symbols
         first, last = feature_days(workspace, store, key)
         bars = BarsView.read(store, symbols, first, last)
-        late_share = store.late_share(symbols, first, last)
+        late_share = store.late_share(symbols, first, last, as_of=last)
         panel = bars.panel
         if not len(panel.dates):
             raise DataError(
