@@ -45,6 +45,35 @@ def test_ingest_answers_in_json_and_the_rows_add_up(home, bars, capsys):
     )
 
 
+def test_series_are_ingested_beside_bars_and_listed_by_name(home, capsys):
+    frame = pd.DataFrame({"symbol": "US10Y", "date": ["2020-01-01", "2020-01-02"], "yield": 0.02})
+    frame.to_csv(home / "yields.csv", index=False)
+    assert main(["ingest", str(home / "yields.csv")]) == 1
+    assert "--series" in capsys.readouterr().err
+    assert main(["ingest", str(home / "yields.csv"), "--series", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["new"], [row["name"] for row in told["series"]]) == (2, ["US10Y"])
+    with MarketDataStore(home / "state" / "market.duckdb", read_only=True) as store:
+        assert store.series(["US10Y"])["value"].tolist() == [0.02, 0.02]
+        assert store.ingestions()["kind"].tolist() == ["series"]
+
+
+def test_quality_writes_a_page_and_names_the_symbols_with_findings(home, capsys):
+    market = synthetic_market(2, 300, seed=3, holidays=False)
+    own = market.index[market["symbol"] == "S01"]
+    market.loc[own[100:120], ["open", "high", "low", "close"]] = 50.0
+    market.to_parquet(home / "bars.parquet")
+    main(["ingest", str(home / "bars.parquet")])
+    capsys.readouterr()
+    assert main(["quality", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert list(told["findings"]) == ["S01"]
+    assert "stale_run" in told["findings"]["S01"]
+    page = home / "state" / "reports" / "data_quality.html"
+    assert told["path"] == str(page)
+    assert "Look at 1 of 2 symbols" in page.read_text("utf-8")
+
+
 def test_an_empty_file_is_refused_in_one_line_and_the_store_is_unchanged(home, bars, capsys):
     main(["ingest", str(bars)])
     empty = home / "empty.csv"

@@ -14,16 +14,26 @@ from tft_core.schema import finite_or_none
 _STOPS = ("invalid_price",)
 """Codes of ``data.quality`` that no ingestion lets in: the store itself is damaged."""
 _BROKEN = ("invalid_price", "does_not_trade")
-_SUSPICIOUS = ("unit_switch", "spike", "stale_run")
+_SUSPICIOUS = (
+    *("impossible_jump", "unit_switch", "unadjusted_split", "decimal_spike", "spike"),
+    "stale_run",
+)
 """Codes that look like faults of the source; large moves and gaps are the market's own."""
 
 
-def bars_are_sane(quality: pd.DataFrame, *, max_broken_share: float = 0.2) -> list[Finding]:
+def bars_are_sane(
+    quality: pd.DataFrame,
+    *,
+    late_share: pd.Series | None = None,
+    max_broken_share: float = 0.2,
+) -> list[Finding]:
     """The bars as a whole are usable; single broken or suspicious symbols are named.
 
     Args:
         quality: One row per symbol as ``data.quality.quality_summary`` makes it: at least
             ``rows`` and ``findings`` (codes joined by commas).
+        late_share: Share of each symbol's bars that were known only after their session day
+            (``MarketDataStore.late_share``).
         max_broken_share: Share of symbols with an error above which nothing is usable.
     """
     check = "bars_are_sane"
@@ -53,6 +63,18 @@ def bars_are_sane(quality: pd.DataFrame, *, max_broken_share: float = 0.2) -> li
                 f"{len(broken)} of {len(quality)} symbols are broken, at most "
                 f"{max_broken_share:.0%} may be; correct the files and ingest them again",
                 {"symbols": broken},
+            )
+        )
+    if late_share is not None and (late := late_share.index[late_share > 0.5].tolist()):
+        shown = ", ".join(late[:5]) + (", …" if len(late) > 5 else "")
+        found.append(
+            Finding(
+                f"{check}.known_too_late",
+                "error",
+                f"bars of {shown} become known after their session day, so no decision can use "
+                "them; take them out of [universe] and load them with `tft ingest --series`, or "
+                "correct publication_lag_days or available_at",
+                {"symbols": late},
             )
         )
     for code in dict.fromkeys((*_BROKEN, *_SUSPICIOUS)):

@@ -86,7 +86,16 @@ def build_parser() -> argparse.ArgumentParser:
 
     sub = add("ingest", data_commands.ingest, "load bars from a file", "tft ingest bars.csv")
     sub.add_argument("path", help="Parquet or CSV in long form")
+    sub.add_argument(
+        "--series",
+        action="store_true",
+        help="values of exogenous series (name, date, value, available_at), not bars",
+    )
     sub.add_argument("--instruments", help="CSV: symbol, asset_class, exchange, cost_bps, …")
+
+    sub = add("quality", data_commands.quality, "write a page about the bars", "tft quality")
+    sub.add_argument("--symbols", nargs="+", help="these symbols only")
+    sub.add_argument("--output", help="file to write (default: reports/data_quality.html)")
 
     sub = add("run", model_commands.run, "run all phases without Dagster", "tft run --skip-tuning")
     sub.add_argument("--skip-tuning", action="store_true", help="ship the default parameters")

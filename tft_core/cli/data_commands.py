@@ -12,6 +12,7 @@ import tomlkit
 
 from tft_core.cli.answer import Answer, table
 from tft_core.config import load_settings
+from tft_core.data.quality import quality_summary
 from tft_core.data.report import IngestReport
 from tft_core.data.sample import load_sample
 from tft_core.data.store import MarketDataStore
@@ -20,6 +21,7 @@ from tft_core.errors import ConfigError, DataError
 from tft_core.features.audit import causality_audit, finite_history_audit
 from tft_core.features.builder import FeatureConfig, MegaFeatureBuilder
 from tft_core.folds import shift
+from tft_core.reports.quality_page import BarsView, data_quality_page
 
 AUDIT_CUTS = 3
 
@@ -104,9 +106,31 @@ def sample(arguments: Namespace) -> Answer:
 def ingest(arguments: Namespace) -> Answer:
     settings = load_settings()
     settings.home.mkdir(parents=True, exist_ok=True)
+    if arguments.series:
+        if arguments.instruments is not None:
+            raise ConfigError("--series must stand without --instruments; a series has no exchange")
+        return _ingest_series(arguments.path, settings.store_path)
     with MarketDataStore(settings.store_path) as store:
         report = store.ingest(arguments.path, instruments=_instruments(arguments.instruments))
     return _ingested(report, settings.store_path)
+
+
+def quality(arguments: Namespace) -> Answer:
+    """Write a page about all bars of the store: coverage, findings, gaps, outliers."""
+    settings = load_settings()
+    target = Path(arguments.output or settings.reports_dir / "data_quality.html")
+    with MarketDataStore(settings.store_path, read_only=True) as store:
+        symbols = tuple(arguments.symbols or store.symbols())
+        bars = BarsView.read(store, symbols, store.first_session(), store.last_session())
+    page = data_quality_page("Data quality", bars=bars, subtitle=str(settings.store_path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(page, encoding="utf-8")
+    summary = quality_summary(bars.panel, history=bars.findings)
+    told = summary[summary["findings"] != ""][["rows", "findings"]]
+    text = f"{len(symbols)} symbols, {len(told)} with findings: {target}" + (
+        f"\n{table(told)}" if len(told) else ""
+    )
+    return Answer({"path": str(target), "findings": told["findings"].to_dict()}, text)
 
 
 def audit(arguments: Namespace) -> Answer:
@@ -164,6 +188,22 @@ def _members(spans: pd.DataFrame) -> tomlkit.items.AoT:  # type: ignore[name-def
             member["until"] = until.date()
         members.append(member)
     return members
+
+
+def _ingest_series(path: str, store_path: Path) -> Answer:
+    with MarketDataStore(store_path) as store:
+        new = store.ingest_series(path)
+        held = store.sql(
+            "SELECT name, count(*) AS n_values, min(date)::VARCHAR AS first, "
+            "max(date)::VARCHAR AS last, max(available_at) AS known_through "
+            "FROM series GROUP BY name ORDER BY name"
+        )
+    text = (
+        f"{store_path}\n{path}: {new:,} new values\n{table(held)}\n"
+        "next: name the ones to use in [features] series"
+    )
+    data = {"source": path, "new": new, "series": held.astype(str).to_dict(orient="records")}
+    return Answer(data, text)
 
 
 def _ingested(report: IngestReport, path: Path) -> Answer:

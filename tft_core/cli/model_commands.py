@@ -14,6 +14,7 @@ from tqdm import tqdm
 from tft_core.checkpoint_manager import CheckpointManager
 from tft_core.cli.answer import Answer, table
 from tft_core.config import Settings, load_settings
+from tft_core.data.calendar import horizon_notice
 from tft_core.data.store import MarketDataStore
 from tft_core.errors import ConfigError, UnknownSymbolError
 from tft_core.folds import FoldConfig, shift
@@ -137,7 +138,10 @@ def doctor(arguments: Namespace) -> Answer:
     else:
         with MarketDataStore(settings.store_path, read_only=True) as store:
             newest = store.last_session()
+            exchanges = sorted(set(store.instruments()["exchange"]) - {""})
         lines.append(f"store: {settings.store_path}, newest session {newest}")
+        notices = {horizon_notice(exchange, date.today()) for exchange in exchanges}
+        due += sorted(notice for notice in notices if notice is not None)
         begun = _windows_begun(config, newest)
         if begun > config.n_windows and arguments.fix:
             _write_windows(settings, begun)

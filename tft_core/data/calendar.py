@@ -27,6 +27,8 @@ OVERRIDES_ENV = "TFT_CALENDAR_OVERRIDES"
 EARLIEST = date(1970, 1, 1)
 HORIZON_YEARS = 2
 """How far ahead calendars without a bound of their own are asked for."""
+NOTICE_DAYS = 60
+"""A calendar that ends within so many days is worth a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Overrides:
     aliases: dict[str, str] = field(default_factory=dict)
     added: dict[str, frozenset[date]] = field(default_factory=dict)
     removed: dict[str, frozenset[date]] = field(default_factory=dict)
+    until: dict[str, date] = field(default_factory=dict)
+    """Last day that ``added`` and ``removed`` cover beyond the end of the calendar itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,8 @@ class _Calendar:
     """Sessions as sorted datetime64[D]; empty for the two calendars that are a rule."""
     closed_days: np.ndarray
     """Sessions whose close is known, sorted datetime64[D]; the override file's are not."""
+    opens: np.ndarray
+    """Instants at which those sessions open, UTC without zone; the eve's evening for some."""
     closes: np.ndarray
     """Instants of those closes, UTC without zone."""
     first: date | None
@@ -93,13 +99,24 @@ def check_horizon(exchange: str | None, day: date) -> None:
     if calendar.last is not None and day > calendar.last:
         raise DataError(
             f"calendar {calendar.name} of {exchange} must cover {day}, found its end at "
-            f"{calendar.last}; update exchange_calendars or add sessions in ${OVERRIDES_ENV}"
+            f"{calendar.last}; update exchange_calendars or set `until` in ${OVERRIDES_ENV}"
         )
     if calendar.first is not None and day < calendar.first:
         raise DataError(
             f"calendar {calendar.name} of {exchange} must cover {day}, found its start at "
             f"{calendar.first}; ask for later days"
         )
+
+
+def horizon_notice(exchange: str | None, day: date) -> str | None:
+    """What to know about the end of the exchange's calendar, if it is near to or before ``day``."""
+    calendar = _calendar(calendar_name(exchange))
+    if calendar.last is None or session_day(day) + timedelta(days=NOTICE_DAYS) <= calendar.last:
+        return None
+    return (
+        f"calendar {calendar.name} of {exchange} ends at {calendar.last}: later days are judged by "
+        f"weekday, without holidays; update exchange_calendars or set `until` in ${OVERRIDES_ENV}"
+    )
 
 
 def sessions(exchange: str | None, start: date, end: date) -> pd.DatetimeIndex:
@@ -135,7 +152,36 @@ def session_mask(exchange: str | None, dates: pd.DatetimeIndex) -> Bool[np.ndarr
         return by_weekday
     calendar = _calendar(name)
     covered = (days >= np.datetime64(calendar.first)) & (days <= np.datetime64(calendar.last))
-    return np.where(covered, np.isin(days, calendar.days), by_weekday)
+    is_listed = np.isin(days, calendar.days)
+    return np.where(covered, is_listed, by_weekday | is_listed)
+
+
+def session_of(exchange: str | None, instants: pd.DatetimeIndex) -> np.ndarray:
+    """Session date of each instant: the session in whose hours it lies, else the local date.
+
+    So Sunday evening in Chicago belongs to Monday's session. An instant at which one session
+    opens may also stamp the end of the day before; it opens one if such stamps also fall on eves
+    that are no sessions themselves.
+
+    Args:
+        exchange: A known exchange with a time zone.
+        instants: UTC without zone, no NaT.
+
+    Returns:
+        datetime64[D], one per instant.
+    """
+    calendar = _calendar(calendar_name(exchange))
+    at = instants.to_numpy(dtype="datetime64[us]")
+    local = instants.tz_localize("UTC").tz_convert(calendar.zone).tz_localize(None)
+    days = local.to_numpy(dtype="datetime64[D]")
+    if len(calendar.closed_days) == 0:
+        return days
+    number = np.searchsorted(calendar.opens, at, side="right") - 1
+    known = np.maximum(number, 0)
+    is_open = at == calendar.opens[known]
+    opens_session = (is_open & ~np.isin(days, calendar.days)).any()
+    inside = (number >= 0) & (at <= calendar.closes[known]) & (~is_open | opens_session)
+    return np.where(inside, calendar.closed_days[known], days)
 
 
 def last_closed_session(exchange: str | None, now: datetime) -> date:
@@ -182,7 +228,7 @@ def _calendar_names() -> frozenset[str]:
 def _calendar(name: str) -> _Calendar:
     if name in (WEEKDAYS, EVERY_DAY):
         none = np.array([], dtype="datetime64[D]")
-        return _Calendar(name, none, none, none, first=None, last=None, zone="UTC")
+        return _Calendar(name, none, none, none, none, first=None, last=None, zone="UTC")
     kind = type(exchange_calendars.get_calendar(name))
     low, high = kind.bound_min(), kind.bound_max()
     wanted = date(datetime.now(UTC).year + HORIZON_YEARS, 12, 31)
@@ -193,14 +239,18 @@ def _calendar(name: str) -> _Calendar:
     added = overrides.added.get(name, frozenset())
     removed = overrides.removed.get(name, frozenset())
     regular = known.sessions.to_numpy(dtype="datetime64[D]")
-    days = (set(regular.tolist()) | added) - removed
+    until = max(overrides.until.get(name, end), end)
+    beyond = np.arange(end + timedelta(days=1), until + timedelta(days=1), dtype="datetime64[D]")
+    weekdays = beyond[np.is_busday(beyond)]
+    days = (set(regular.tolist()) | set(weekdays.tolist()) | added) - removed
     return _Calendar(
         name,
         days=np.array(sorted(days), dtype="datetime64[D]"),
         closed_days=regular,
+        opens=known.opens.dt.tz_convert(None).to_numpy(dtype="datetime64[us]"),
         closes=known.closes.dt.tz_convert(None).to_numpy(dtype="datetime64[us]"),
         first=start,
-        last=max([end, *added]),
+        last=until,
         zone=str(known.tz),
     )
 
@@ -227,17 +277,19 @@ def _read_overrides(path: Path, base: Overrides) -> Overrides:
             f"found {unknown[0]!r}; remove it or correct the name"
         )
     aliases = {**base.aliases, **raw.get("aliases", {})}
-    added, removed = dict(base.added), dict(base.removed)
+    added, removed, until = dict(base.added), dict(base.removed), dict(base.until)
     for name, table in raw.get("calendars", {}).items():
-        unknown = sorted(set(table) - {"added", "removed"})
+        unknown = sorted(set(table) - {"added", "removed", "until"})
         if unknown:
             raise ConfigError(
-                f"calendar overrides {path} [calendars.{name}] must hold only added and removed, "
-                f"found {unknown[0]!r}; remove it or correct the name"
+                f"calendar overrides {path} [calendars.{name}] must hold only added, removed and "
+                f"until, found {unknown[0]!r}; remove it or correct the name"
             )
         added[name] = added.get(name, frozenset()) | _dates(table.get("added", []), path)
         removed[name] = removed.get(name, frozenset()) | _dates(table.get("removed", []), path)
-    return Overrides(aliases, added, removed)
+        if "until" in table:
+            (until[name],) = _dates([table["until"]], path)
+    return Overrides(aliases, added, removed, until)
 
 
 def _dates(values: list[Any], path: Path) -> frozenset[date]:

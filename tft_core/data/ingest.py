@@ -10,13 +10,13 @@ Pure: nothing here touches the store. The order of the steps is the account of a
 
 import os
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tft_core.data.calendar import timezone
+from tft_core.data import calendar
 from tft_core.data.parsing import ParsedStamps, parse_numbers, parse_stamps, parse_symbols
 from tft_core.data.reading import (
     BAR_ALIASES,
@@ -59,20 +59,28 @@ class PreparedBars:
     notes: tuple[str, ...]
     ignored_columns: tuple[str, ...]
 
-    def report(self, **counts: Any) -> IngestReport:
-        """The account, once the store has said what was new."""
+    def report(self, *, history: pd.DataFrame, **counts: Any) -> IngestReport:
+        """The account, once the store has said what was new and what the histories show.
+
+        Args:
+            history: ``rule, outcome, symbol, date, value, known_at`` of the stored histories.
+        """
         dates = self.clean["date"]
+        keys = pd.MultiIndex.from_frame(self.clean[["symbol", "date"]])
+        flagged = self.clean["flags"].notna().to_numpy() | keys.isin(
+            pd.MultiIndex.from_frame(history[["symbol", "date"]])
+        )
         return IngestReport(
             source=self.source,
             rows_in=self.rows_in,
             accepted=len(self.clean),
-            flagged=int(self.clean["flags"].notna().sum()),
+            flagged=int(flagged.sum()),
             quarantined=len(self.quarantined),
             exact_duplicates=self.exact_duplicates,
             symbols=tuple(sorted(self.clean["symbol"].unique())),
             first=dates.min().date() if len(dates) else None,
             last=dates.max().date() if len(dates) else None,
-            findings=self.findings,
+            findings=_joined(self.findings, history),
             notes=self.notes,
             ignored_columns=self.ignored_columns,
             **counts,
@@ -102,6 +110,7 @@ def prepare_bars(
     exchange = _exchanges(instruments, facts)
     stamps = parse_stamps(raw["date"], source=table.source)
     wall, zone_notes = _session_wall(stamps, symbol, exchange)
+    _refuse_contracts(table, symbol, wall)
     numbers, unreadable, number_notes = _numbers(table)
     available, bad_available, available_notes = _available(table, wall)
     typed = TypedBars(
@@ -146,6 +155,10 @@ def prepare_bars(
             *number_notes,
             *available_notes,
             *fact_notes,
+            *_lag_notes(instruments, clean["symbol"]),
+            *_horizon_notes(
+                clean["date"].to_numpy("datetime64[D]"), clean["symbol"].to_numpy(), exchange
+            ),
         ),
         ignored_columns=table.ignored,
     )
@@ -188,7 +201,7 @@ def prepare_instruments(source: pd.DataFrame | str | os.PathLike[str]) -> pd.Dat
 
 
 def prepare_series(source: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFrame:
-    """Read exogenous values: ``name, date, value, available_at``.
+    """Read exogenous values: ``name, date, value, available_at``, each once.
 
     Raises:
         DataError: A column is missing, or a row has no name, date, value or instant.
@@ -269,16 +282,65 @@ def _session_wall(
         return pd.DatetimeIndex(wall), ["stamps at 00:00 UTC read as session dates"]
     wall = stamps.wall.to_numpy("datetime64[us]").copy()
     codes, names = pd.factorize(symbol)
-    zones = np.array([timezone(exchange.get(str(name))) for name in names], dtype=object)
+    exchanges = np.array([exchange.get(str(name), "") for name in names], dtype=object)
+    is_zoned = np.array([calendar.timezone(e) is not None for e in exchanges], dtype=bool)
     notes = []
-    for zone in {z for z in zones if z is not None}:
-        mine = zoned & (codes >= 0) & (zones == zone)[codes]
-        local = stamps.utc[mine].tz_localize("UTC").tz_convert(zone).tz_localize(None)
-        wall[mine] = local.to_numpy("datetime64[us]")
-        notes.append(f"stamps with a zone read as session dates in {zone}")
-    if any(z is None for z in zones):
+    for code in sorted(set(exchanges[is_zoned])):
+        mine = zoned & (codes >= 0) & (exchanges == code)[codes]
+        if mine.any():
+            days = calendar.session_of(code, pd.DatetimeIndex(stamps.utc[mine]))
+            clock = stamps.utc[mine] - stamps.utc[mine].normalize()
+            wall[mine] = days.astype("datetime64[us]") + clock.to_numpy()
+            notes.append(
+                f"stamps with a zone read as sessions of {code} ({calendar.timezone(code)})"
+            )
+    if not is_zoned.all():
         notes.append("stamps with a zone of symbols without a known exchange keep their own zone")
     return pd.DatetimeIndex(wall), notes
+
+
+def _lag_notes(instruments: pd.DataFrame | None, symbol: pd.Series) -> list[str]:
+    """Which symbols of the file can't be decided on, since their bars come days later."""
+    if instruments is None or "publication_lag_days" not in instruments:
+        return []
+    lag = instruments["publication_lag_days"]
+    late = sorted(set(lag.index[lag >= 1]) & set(symbol))
+    if not late:
+        return []
+    return [
+        f"{len(late)} symbols with publication_lag_days of 1 or more (first {late[0]}): their "
+        "bars give no feature row, since no decision of their day knows them"
+    ]
+
+
+def _refuse_contracts(table: RawTable, symbol: np.ndarray, wall: pd.DatetimeIndex) -> None:
+    """Refuse a table of contracts (an option chain, several expiries): its symbol is no asset."""
+    if not table.contract_columns:
+        return
+    bars = pd.DataFrame({"symbol": symbol, "date": wall.normalize()})
+    repeated = bars.duplicated(keep=False) & bars.notna().all(axis=1)
+    if repeated.mean() <= 0.5:
+        return
+    (name, day), most = next(iter(bars.value_counts().head(1).items()))
+    raise DataError(
+        f"{table.source} must hold one bar per symbol and date, found {most} rows of {name} on "
+        f"{day.date()} told apart by {', '.join(table.contract_columns)}; give each contract a "
+        "symbol of its own, or read the table in a feature group of your own (docs/own-data.md)"
+    )
+
+
+def _horizon_notes(dates: np.ndarray, symbol: np.ndarray, exchange: dict[str, str]) -> list[str]:
+    """Which calendars end before the newest bars of their exchange, or soon after."""
+    notes = []
+    codes, names = pd.factorize(symbol)
+    exchanges = np.array([exchange.get(str(name), "") for name in names], dtype=object)
+    for code in sorted({e for e in exchanges if e}):
+        days = dates[(codes >= 0) & (exchanges == code)[codes]]
+        days = days[~np.isnat(days) & (days <= np.datetime64(date(9998, 12, 31)))]
+        notice = calendar.horizon_notice(code, days.max().item()) if len(days) else None
+        if notice is not None:
+            notes.append(notice)
+    return notes
 
 
 def _numbers(table: RawTable) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
@@ -388,7 +450,19 @@ def _findings(found: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
     told = found.assign(
         symbol=frame["symbol"].to_numpy()[rows], date=frame["date"].to_numpy()[rows]
     )
-    return told.sort_values(["row", "rule"], ignore_index=True)[list(FINDING_COLUMNS)]
+    columns = [name for name in FINDING_COLUMNS if name != "known_at"]
+    return told.sort_values(["row", "rule"], ignore_index=True)[columns]
+
+
+def _joined(rows: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
+    """Findings about rows, then findings that the histories revealed; those have no row."""
+    told = rows.assign(known_at=pd.NaT, row=rows["row"].astype("Int64"))
+    if history.empty:
+        return told[list(FINDING_COLUMNS)]
+    seen = history.assign(row=pd.array([pd.NA] * len(history), dtype="Int64"))
+    if told.empty:
+        return seen[list(FINDING_COLUMNS)]
+    return pd.concat([told, seen], ignore_index=True)[list(FINDING_COLUMNS)]
 
 
 def _validate(clean: pd.DataFrame, source: str) -> None:

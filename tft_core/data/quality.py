@@ -1,16 +1,24 @@
-"""Are the bars sane? A summary per symbol and coded findings, some of which block.
+"""Are the bars sane? A summary per symbol and coded findings about what a person should know.
 
-Works on a panel or long bars as they were read, thus as of what was known. Row faults (a high
-below the low, …) never get this far: ``rules`` kept them out.
+Works on a panel as it was read, thus as of what was known. Row faults (a high below the low, …)
+never get this far: ``rules`` kept them out. What blocks is decided in ``tft_core.checks``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 
 import numpy as np
 import pandas as pd
 
+from tft_core.data.history import (
+    HISTORY_REASONS,
+    HistoryLimits,
+    history_faults,
+    large_moves,
+    runs,
+)
 from tft_core.data.panel import MarketPanel
-from tft_core.data.report import Finding
+from tft_core.data.report import BarFinding
 from tft_core.errors import ConfigError
 
 
@@ -22,31 +30,18 @@ class QualityConfig:
     """A symbol with fewer sessions is reported: no long window is ever defined."""
     max_gap_days: int = 10
     """Calendar days between two bars of a symbol above which a gap is reported."""
-    max_zero_share: float = 0.6
-    """Share of unchanged closes above which a symbol does not really trade."""
-    max_stale_run: int = 10
-    """Unchanged closes in a row above which a stale run is reported."""
-    max_abs_z: float = 25.0
-    """Largest one-day move, in robust standard deviations, that passes without remark."""
-    unit_switch_ratio: float = 5.0
-    """A lasting jump of the close by this factor or its inverse looks like another unit."""
-    max_broken_share: float = 0.2
-    """Share of symbols with an error above which the whole set is refused."""
+    history: HistoryLimits = field(default_factory=HistoryLimits)
+    """From where on a course of closes is a fault."""
 
     def __post_init__(self) -> None:
-        for name in ("max_zero_share", "max_broken_share"):
-            value = getattr(self, name)
-            if not 0.0 <= value <= 1.0:
-                raise ConfigError(f"quality {name} must lie in [0, 1], found {value:g}")
-        for name in ("min_sessions", "max_gap_days", "max_stale_run", "max_abs_z"):
+        for name in ("min_sessions", "max_gap_days"):
             value = getattr(self, name)
             if not value > 0:
                 raise ConfigError(f"quality {name} must be positive, found {value:g}")
-        if not self.unit_switch_ratio > 1:
-            raise ConfigError(
-                f"quality unit_switch_ratio must exceed 1, found {self.unit_switch_ratio:g}"
-            )
 
+
+_EXPLANATIONS = ("decimal_spike", "unit_switch", "unadjusted_split")
+"""What an impossible jump turns out to be once later bars are there."""
 
 SUMMARY_COLUMNS = (
     *("rows", "first", "last", "gaps", "max_gap_days", "zero_return_share", "longest_stale_run"),
@@ -55,18 +50,23 @@ SUMMARY_COLUMNS = (
 )
 
 
-def quality_summary(panel: MarketPanel, config: QualityConfig | None = None) -> pd.DataFrame:
+def quality_summary(
+    panel: MarketPanel,
+    config: QualityConfig | None = None,
+    *,
+    history: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """One row per symbol: span, gaps, stale and zero returns, the largest move, coverage.
 
     ``max_abs_z`` is the largest simple one-session return over the robust standard deviation
     (1.4826 times the median absolute return among non-zero ones). ``findings`` joins the codes
-    of ``bar_findings``.
+    of ``bar_findings``, which takes ``history`` too.
     """
     limits = config or QualityConfig()
     rows = [_summarise(panel, column, limits) for column in range(len(panel.symbols))]
     table = pd.DataFrame(rows, index=pd.Index(panel.symbols, name="symbol"))
     codes = pd.Series("", index=table.index)
-    told = [(f.symbol, f.rule) for f in bar_findings(panel, limits) if f.symbol is not None]
+    told = [(f.symbol, f.rule) for f in bar_findings(panel, limits, history=history)]
     if told:
         found = pd.DataFrame(told, columns=["symbol", "rule"])
         joined = {s: ",".join(sorted(set(g))) for s, g in found.groupby("symbol")["rule"]}
@@ -75,52 +75,42 @@ def quality_summary(panel: MarketPanel, config: QualityConfig | None = None) -> 
     return table.reindex(columns=list(SUMMARY_COLUMNS))
 
 
-def bar_findings(panel: MarketPanel, config: QualityConfig | None = None) -> list[Finding]:
-    """What a person should know about the bars, worst first; severity ``error`` blocks.
+def bar_findings(
+    panel: MarketPanel,
+    config: QualityConfig | None = None,
+    *,
+    history: pd.DataFrame | None = None,
+) -> list[BarFinding]:
+    """What a person should know about the bars, worst first.
+
+    Args:
+        panel: The bars.
+        config: Limits.
+        history: Findings of the store on these bars (``MarketDataStore.findings``), which knows
+            what came before the panel and what is withheld from it. Without them the histories
+            are judged from the panel's own first bar on.
 
     As of:
         The newest bar of the panel. Findings that need later bars to be seen (stale runs,
         lasting jumps) carry the day on which they could be seen in ``known_at``.
     """
     limits = config or QualityConfig()
-    if len(panel.dates) == 0 or not panel.has_session.any():
-        return [
-            Finding(
-                rule="no_bars",
-                severity="error",
-                message="bars must not be empty, found none; run `tft sample` or `tft ingest PATH`",
-            )
-        ]
-    found: list[Finding] = []
+    found: list[BarFinding] = []
     for column, symbol in enumerate(panel.symbols):
-        found += _symbol_findings(panel, column, symbol, limits)
-    broken = {f.symbol for f in found if f.severity == "error"}
-    share = len(broken) / len(panel.symbols)
-    if share > limits.max_broken_share:
-        found.append(
-            Finding(
-                rule="too_many_broken_symbols",
-                severity="error",
-                message=f"at most {limits.max_broken_share:.0%} of the symbols may have errors, "
-                f"found {share:.0%}; correct the files and ingest them again",
-                value=share,
+        found += _symbol_findings(panel, column, symbol, limits, judge_history=history is None)
+    if history is not None:
+        found += [
+            _history_finding(
+                *(row["rule"], row["symbol"], row["date"].date(), row["value"]),
+                row["known_at"].date(),
             )
-        )
+            for row in history.to_dict("records")
+            if row["rule"] in HISTORY_REASONS
+        ]
+    explained = {(f.symbol, f.day) for f in found if f.rule in _EXPLANATIONS}
+    found = [f for f in found if f.rule != "impossible_jump" or (f.symbol, f.day) not in explained]
     rank = {"error": 0, "warning": 1, "info": 2}
-    return sorted(found, key=lambda f: (rank[f.severity], f.symbol or "", f.rule))
-
-
-def blocking_finding(panel: MarketPanel, config: QualityConfig | None = None) -> Finding | None:
-    """The finding that makes the set as a whole unusable, or ``None``: bars are sane.
-
-    A single broken symbol does not stop the others; no bars, a bar that no rule would have let
-    in, or too many broken symbols do.
-    """
-    stops = ("no_bars", "invalid_price", "too_many_broken_symbols")
-    for finding in bar_findings(panel, config):
-        if finding.severity == "error" and finding.rule in stops:
-            return finding
-    return None
+    return sorted(found, key=lambda f: (rank[f.severity], f.symbol, f.rule, f.day or date.min))
 
 
 def _own(panel: MarketPanel, column: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -138,19 +128,13 @@ def _robust_sigma(returns: np.ndarray) -> float:
     return float(1.4826 * np.median(moved)) if len(moved) else float("nan")
 
 
-def _runs(unchanged: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First positions and lengths of the runs of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], unchanged, [False]]).astype(np.int8)))
-    return edges[::2], edges[1::2] - edges[::2]
-
-
 def _summarise(panel: MarketPanel, column: int, limits: QualityConfig) -> dict[str, object]:
     days, close, returns = _own(panel, column)
     count = len(close)
     if count == 0:
         return {"rows": 0, "gaps": 0, "longest_stale_run": 0}
     gaps = np.diff(days).astype(np.int64)
-    _, lengths = _runs(returns == 0)
+    _, lengths = runs(returns == 0)
     rows = panel.has_session[:, column]
     bars = np.isfinite(
         panel.open[rows, column] + panel.high[rows, column] + panel.low[rows, column]
@@ -175,20 +159,19 @@ def _summarise(panel: MarketPanel, column: int, limits: QualityConfig) -> dict[s
 
 
 def _symbol_findings(
-    panel: MarketPanel, column: int, symbol: str, limits: QualityConfig
-) -> list[Finding]:
+    panel: MarketPanel, column: int, symbol: str, limits: QualityConfig, *, judge_history: bool
+) -> list[BarFinding]:
     days, close, returns = _own(panel, column)
-    found: list[Finding] = []
+    found: list[BarFinding] = []
 
     def tell(rule: str, severity: str, message: str, at: int | None, value: float) -> None:
-        day = None if at is None else days[at].item()
         found.append(
-            Finding(
+            BarFinding(
                 rule=rule,
                 severity=severity,  # type: ignore[arg-type]
                 message=f"{symbol} {message}",
                 symbol=symbol,
-                day=day,
+                day=None if at is None else days[at].item(),
                 value=value,
             )
         )
@@ -216,7 +199,7 @@ def _symbol_findings(
     if len(returns) == 0:
         return found
     zero_share = float((returns == 0).mean())
-    if zero_share > limits.max_zero_share:
+    if zero_share > limits.history.max_zero_share:
         tell(
             "does_not_trade",
             "error",
@@ -227,53 +210,33 @@ def _symbol_findings(
     gaps = np.diff(days).astype(np.int64)
     for at in np.flatnonzero(gaps > limits.max_gap_days):
         tell("gap", "warning", f"has no bar for {gaps[at]} days", int(at) + 1, float(gaps[at]))
-    starts, lengths = _runs(returns == 0)
-    for start, length in zip(starts, lengths, strict=True):
-        if length > limits.max_stale_run:
-            seen = days[start + limits.max_stale_run + 1].item()
-            found.append(
-                Finding(
-                    rule="stale_run",
-                    severity="warning",
-                    message=f"{symbol} has an unchanged close for {length} sessions",
-                    symbol=symbol,
-                    day=days[start + 1].item(),
-                    value=float(length),
-                    known_at=seen,
-                )
-            )
-    found += _jumps(symbol, days, close, returns, limits)
+    faults = []
+    if judge_history:
+        own = panel.has_session[:, column]
+        high, low = panel.high[own, column], panel.low[own, column]
+        told = history_faults(close, high, low, limits.history)
+        faults = [f for f in told if f.rule != "does_not_trade"]  # told above, for all sessions
+        found += [
+            _history_finding(*(f.rule, symbol, days[f.first].item(), f.value), days[f.seen].item())
+            for f in faults
+        ]
+    explained = {position for f in faults for position in (f.first, f.last + 1)}
+    for at in large_moves(close, limits.history):
+        if at not in explained:
+            move = returns[at - 1]
+            tell("large_move", "warning", f"moves by {move:+.1%} in a session", at, float(move))
     return found
 
 
-def _jumps(
-    symbol: str, days: np.ndarray, close: np.ndarray, returns: np.ndarray, limits: QualityConfig
-) -> list[Finding]:
-    """Extreme moves: those that come back at once, those that last, and the merely large."""
-    sigma = _robust_sigma(returns)
-    found: list[Finding] = []
-    ratio = close[1:] / close[:-1]
-    for at in np.flatnonzero(np.abs(returns) > limits.max_abs_z * sigma):
-        switched = max(ratio[at], 1 / ratio[at]) >= limits.unit_switch_ratio
-        comes_back = at + 2 < len(close) and abs(np.log(close[at + 2] / close[at])) < 0.2 * abs(
-            np.log(ratio[at])
-        )
-        later = days[at + 2].item() if at + 2 < len(days) else None
-        rule, words = "large_move", "moves by"
-        if comes_back:
-            rule, words = "spike", "moves and comes back by"
-        elif switched:
-            rule, words = "unit_switch", "moves for good by"
-        found.append(
-            Finding(
-                rule=rule,
-                severity="warning",
-                message=f"{symbol} {words} {returns[at]:+.1%}, "
-                f"{abs(returns[at]) / sigma:.0f} robust standard deviations",
-                symbol=symbol,
-                day=days[at + 1].item(),
-                value=float(returns[at]),
-                known_at=later if rule != "large_move" else None,
-            )
-        )
-    return found
+def _history_finding(rule: str, symbol: str, day: date, value: float, seen: date) -> BarFinding:
+    """A fault of a history in words; a ratio or a number of sessions is its value."""
+    measure = {"stale_run": f"{value:.0f} sessions", "does_not_trade": f"{value:.0%}"}
+    return BarFinding(
+        rule=rule,
+        severity="warning",
+        message=f"{symbol}: {HISTORY_REASONS[rule]} ({measure.get(rule, f'× {value:.3g}')})",
+        symbol=symbol,
+        day=day,
+        value=value,
+        known_at=seen,
+    )

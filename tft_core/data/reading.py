@@ -19,24 +19,40 @@ from tft_core.errors import DataError
 BAR_ALIASES: Mapping[str, tuple[str, ...]] = {
     "date": (
         *("session", "session_date", "trade_date", "tradedate", "trading_date", "day"),
-        *("datetime", "date_time", "timestamp", "time", "dt"),
+        *("datetime", "date_time", "timestamp", "time", "dt", "traddt"),
     ),
-    "symbol": ("ticker", "sym", "instrument", "asset", "tradingsymbol", "ric", "code", "secid"),
-    "open": ("open_price", "o", "px_open"),
-    "high": ("high_price", "h", "px_high", "max"),
-    "low": ("low_price", "l", "px_low", "min"),
+    "symbol": (
+        *("ticker", "sym", "instrument", "asset", "tradingsymbol", "ric", "code", "secid"),
+        "tckrsymb",
+    ),
+    "open": ("open_price", "o", "px_open", "opnpric"),
+    "high": ("high_price", "h", "px_high", "max", "hghpric"),
+    "low": ("low_price", "l", "px_low", "min", "lwpric"),
     "close": (
+        "clspric",
         *("close_price", "c", "px_close", "px_last", "settle", "settlement", "settle_price"),
         *("last", "price", "adj_close", "adjusted_close", "adjclose", "close_adj"),
     ),
-    "volume": ("vol", "v", "volume_traded", "traded_volume", "total_traded_quantity", "px_volume"),
-    "open_interest": ("oi", "openinterest", "open_int", "openint"),
+    "volume": (
+        *("vol", "v", "volume_traded", "traded_volume", "total_traded_quantity", "px_volume"),
+        "ttltradgvol",
+    ),
+    "open_interest": ("oi", "openinterest", "open_int", "openint", "opnintrst"),
     "available_at": ("knowledge_date", "known_at", "available", "published_at", "release_date"),
     "asset_class": ("assetclass", "class", "sector_class"),
     "exchange": ("mic", "market", "venue"),
     "currency": ("ccy", "quote_currency"),
 }
-"""Names under which each column is found, first match first; case and spacing don't matter."""
+"""Names under which each column is found; case and spacing don't matter."""
+
+CONTRACT_COLUMNS = frozenset(
+    (
+        *("strike", "strike_price", "strkpric", "option_type", "optntp", "call_put", "cp_flag"),
+        *("expiry", "expiry_date", "expiration", "expiration_date", "xprydt", "maturity"),
+        *("contract", "contract_month", "delivery_month"),
+    )
+)
+"""Columns that tell contracts on one underlying apart: with them, a symbol may not be one asset."""
 
 ADJUSTED_CLOSE = ("adj_close", "adjusted_close", "adjclose", "close_adj")
 SERIES_ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -66,6 +82,8 @@ class RawTable:
     frame: pd.DataFrame
     """Canonical columns only, one row per source row, plain row numbers as index."""
     ignored: tuple[str, ...]
+    contract_columns: tuple[str, ...]
+    """Those of the ignored columns that tell contracts on one underlying apart."""
     notes: tuple[str, ...]
     is_text: bool
     """True where every value is text as it stood in the file (CSV)."""
@@ -125,6 +143,7 @@ def read_table(
         source=name,
         frame=renamed.reset_index(drop=True),
         ignored=tuple(ignored),
+        contract_columns=tuple(c for c in ignored if _plain(c) in CONTRACT_COLUMNS),
         notes=(*notes, *naming),
         is_text=is_text,
         decimal_comma=decimal_comma,
@@ -225,6 +244,19 @@ def _find_columns(
             if found[0] != name:
                 notes.append(f"{name} read from column {found[0]!r}")
     missing = [name for name in required if name not in columns]
+    values = [c for c, p in plain.items() if p in SERIES_ALIASES["value"]]
+    if missing == ["close"] and values:
+        raise DataError(
+            f"{source} must have a column 'close' to be bars, found values of a series "
+            f"({values[0]!r}); a yield or an index level that nobody trades is an input: "
+            "load it with `tft ingest PATH --series`"
+        )
+    facts = [c for c, p in plain.items() if p in INSTRUMENT_ALIASES and p != "symbol"]
+    if {"date", "close"} <= set(missing) and "symbol" in columns and facts:
+        raise DataError(
+            f"{source} must have columns 'date' and 'close' to be bars, found facts about "
+            f"instruments ({facts[0]!r}); give it beside the bars: `--instruments {source}`"
+        )
     if missing:
         shown = ", ".join(list(frame.columns)[:12]) or "none"
         raise DataError(

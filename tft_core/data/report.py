@@ -1,6 +1,6 @@
 """What an ingestion or a quality check has to say: coded findings and the report that adds up.
 
-A ``Finding`` is one fact with a rule's code; ``IngestReport`` is the account of one ingestion.
+A ``BarFinding`` is one fact with a rule's code; ``IngestReport`` is the account of one ingestion.
 Neither decides anything: rules live in ``rules``, checks in ``quality``.
 """
 
@@ -16,20 +16,21 @@ from tft_core.schema import finite_or_none
 
 Severity = Literal["error", "warning", "info"]
 
-FINDING_COLUMNS = ("rule", "outcome", "symbol", "date", "value", "row")
-"""Columns of ``IngestReport.findings``; ``outcome`` is ``quarantined`` or ``flagged``."""
+FINDING_COLUMNS = ("rule", "outcome", "symbol", "date", "value", "known_at", "row")
+"""Columns of ``IngestReport.findings``; ``outcome`` is ``quarantined``, ``flagged`` or
+``withheld`` (accepted, and hidden from reads as of ``known_at`` or later)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One coded fact about the data, as a check returns it."""
+class BarFinding:
+    """One coded fact about the bars of a symbol; a check's verdict is ``checks.Finding``."""
 
     rule: str
     """Stable code of the rule, e.g. ``stale_run``."""
     severity: Severity
-    """``error`` blocks, ``warning`` is shown, ``info`` explains."""
+    """``error``: its bars can't be used, ``warning`` is shown, ``info`` explains."""
     message: str
-    symbol: str | None = None
+    symbol: str
     day: date | None = None
     """Session that the finding is about."""
     value: float | None = None
@@ -64,8 +65,8 @@ class IngestReport:
     first: date | None
     last: date | None
     findings: pd.DataFrame = field(compare=False)
-    """One row per fault of a row: ``rule, outcome, symbol, date, value, row`` (0-based row of
-    the source)."""
+    """One row per fault: ``rule, outcome, symbol, date, value, known_at, row``. ``row`` counts
+    the source's rows from 0; faults that only the history shows have ``known_at`` in its place."""
     notes: tuple[str, ...] = ()
     """How the source was read: ignored columns, number and date formats."""
     ignored_columns: tuple[str, ...] = ()
@@ -108,7 +109,8 @@ class IngestReport:
                     "symbol": None if pd.isna(row["symbol"]) else row["symbol"],
                     "date": None if pd.isna(row["date"]) else str(row["date"])[:10],
                     "value": None if pd.isna(row["value"]) else finite_or_none(row["value"]),
-                    "row": int(row["row"]),
+                    "known_at": None if pd.isna(row["known_at"]) else str(row["known_at"])[:19],
+                    "row": None if pd.isna(row["row"]) else int(row["row"]),
                 }
                 for row in shown.to_dict("records")
             ],

@@ -13,12 +13,16 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from tft_core.data.calendar import WEEKDAYS, known_calendar, session_mask
+from tft_core.data.history import HISTORY_REASONS
 from tft_core.schema import PRICE_COLUMNS
 
 Outcome = Literal["quarantined", "flagged"]
 EARLIEST_SESSION = np.datetime64("1900-01-01")
 PRICE_TOLERANCE = 1e-6
 """Relative slack of comparisons between prices: adjusted and float32 prices carry rounding."""
+
+IMPOSSIBLE_FACTOR = 5.0
+"""Ratio of two prices of one bar that no market makes in a day."""
 
 CONFLICTING_DUPLICATE = "conflicting_duplicate"
 INTRADAY_ROW = "intraday_row"
@@ -75,6 +79,13 @@ def _any_price(
     bars: TypedBars, hit: Callable[[np.ndarray], np.ndarray]
 ) -> Bool[np.ndarray, " row"]:
     return np.logical_or.reduce([hit(bars.numbers[name]) for name in PRICE_COLUMNS])
+
+
+def _out_of_scale(bars: TypedBars) -> Bool[np.ndarray, " row"]:
+    prices = np.stack([bars.numbers[name] for name in PRICE_COLUMNS])
+    known = np.where(prices > 0, prices, np.nan)
+    highest = np.fmax.reduce(known, axis=0)
+    return highest >= IMPOSSIBLE_FACTOR * np.fmin.reduce(known, axis=0)
 
 
 def _off_calendar(bars: TypedBars, *, weekend: bool) -> Bool[np.ndarray, " row"]:
@@ -164,6 +175,13 @@ RULES: tuple[Rule, ...] = (
         column="high",
     ),
     Rule(
+        "price_out_of_scale",
+        "quarantined",
+        f"one price of the bar is {IMPOSSIBLE_FACTOR:g} times another: a misplaced decimal",
+        _out_of_scale,
+        column="high",
+    ),
+    Rule(
         "negative_volume",
         "quarantined",
         "volume or open interest is negative",
@@ -244,5 +262,5 @@ def apply_rules(
 
 def reason_of(code: str) -> str:
     """What a rule's code means, in words."""
-    reasons = {rule.code: rule.reason for rule in RULES} | DUPLICATE_REASONS
+    reasons = {rule.code: rule.reason for rule in RULES} | DUPLICATE_REASONS | HISTORY_REASONS
     return reasons[code]

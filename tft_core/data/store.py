@@ -1,41 +1,33 @@
 """The market store: one DuckDB file of bars with their vintages, and reads as of an instant.
 
-Only this module opens DuckDB. What a row must be to come in is decided in ``ingest`` and
-``rules``; here it is kept, restated without forgetting, and read back as it was known.
+What a row must be to come in is decided in ``ingest`` and ``rules``; here it is kept, restated
+without forgetting, and read back as it was known. ``connection`` opens the file.
 """
 
 import difflib
 import json
 import os
-import re
-import threading
-import time as clock
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import duckdb
 import numpy as np
 import pandas as pd
 
 from tft_core.config import load_settings
 from tft_core.data import store_sql
+from tft_core.data.connection import Connection
+from tft_core.data.history import HISTORY_SESSIONS, findings_in
 from tft_core.data.ingest import PreparedBars, prepare_bars, prepare_instruments, prepare_series
 from tft_core.data.moments import AsOf, DateLike, as_of_instant, session_day, utc_naive
 from tft_core.data.panel import FIELDS, MarketPanel
 from tft_core.data.report import IngestReport
-from tft_core.errors import DataError, StoreLockedError, UnknownSymbolError
+from tft_core.errors import DataError, UnknownSymbolError
 from tft_core.schema import array_hash
 
-READABLE_STATEMENTS = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
-_LOCK_HOLDER = re.compile(r"lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
-_CONFIG: dict[str, Any] = {
-    "autoinstall_known_extensions": "false"
-}  # nothing is downloaded at run time
 RECENT_DAYS = 30
 """A symbol counts as trading on a day if it had a bar in so many days before."""
 
@@ -71,12 +63,11 @@ class MarketDataStore:
         self.path = Path(path) if path is not None else load_settings().store_path
         self.read_only = read_only
         self._as_of = as_of_instant(as_of)
-        self._write_lock = threading.RLock()
-        self._con = _open(self.path, read_only, lock_timeout_s)
+        self._db = Connection(self.path, read_only, lock_timeout_s)
         try:
             self._check_schema()
         except BaseException:
-            self._con.close()
+            self._db.close()
             raise
 
     def __enter__(self) -> "MarketDataStore":
@@ -92,7 +83,7 @@ class MarketDataStore:
 
     def close(self) -> None:
         """Let go of the file."""
-        self._con.close()
+        self._db.close()
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -109,6 +100,8 @@ class MarketDataStore:
         A bar that the store does not hold counts as known at the end of its session day plus
         the instrument's publication lag, unless the source has ``available_at``. A bar that
         differs from what is known becomes a second vintage, known from ``ingested_at`` on.
+        Faults that only later bars show (see ``history``) are findings of the day that showed
+        them; a bar that can't be true is withheld from reads as of that day and later.
 
         Args:
             source: Long bars, one row per date and symbol: DataFrame, Parquet or CSV file.
@@ -125,7 +118,7 @@ class MarketDataStore:
         prepared = prepare_bars(
             source, instruments=_overlay(self.instruments(), facts), source_name=source_name
         )
-        with self._transaction():
+        with self._db.transaction():
             number = self._next_ingestion()
             for frame in (prepared.instruments, facts):
                 if frame is not None:
@@ -133,13 +126,14 @@ class MarketDataStore:
             new, restated, unchanged = self._keep_bars(prepared, moment, number)
             quarantined = self._keep_quarantine(prepared, number)
             report = prepared.report(
+                history=self._findings_of(prepared, number),
                 ingestion_id=number,
                 ingested_at=moment,
                 new=new,
                 restated=restated,
                 unchanged=unchanged,
             )
-            self._run(
+            self._db.run(
                 "INSERT INTO ingestions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     number,
@@ -172,7 +166,7 @@ class MarketDataStore:
         """
         self._require_writable("set instruments")
         facts = prepare_instruments(frame)
-        with self._transaction():
+        with self._db.transaction():
             self._upsert_instruments(facts)
 
     def ingest_series(self, frame: pd.DataFrame | str | os.PathLike[str]) -> int:
@@ -189,10 +183,17 @@ class MarketDataStore:
         """
         self._require_writable("ingest series")
         rows = prepare_series(frame)
-        with self._transaction(), self._registered(staged_series=rows):
-            before = self._scalar("SELECT count(*) FROM series_vintages")
-            self._run(store_sql.INSERT_SERIES)
-            return self._scalar("SELECT count(*) FROM series_vintages") - before
+        source = "DataFrame" if isinstance(frame, pd.DataFrame) else str(frame)
+        with self._db.transaction(), self._db.registered(staged_series=rows):
+            before = self._db.scalar("SELECT count(*) FROM series_vintages")
+            self._db.run(store_sql.INSERT_SERIES)
+            new = self._db.scalar("SELECT count(*) FROM series_vintages") - before
+            self._db.run(
+                "INSERT INTO ingestions (ingestion_id, ingested_at, kind, source, accepted, new) "
+                "VALUES (?, ?, 'series', ?, ?, ?)",
+                [self._next_ingestion(), _now(), source, len(rows), new],
+            )
+        return new
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -201,12 +202,12 @@ class MarketDataStore:
 
         Unknown texts are ``""`` (``asset_class`` is ``"unknown"``), unknown costs NaN.
         """
-        return self._frame(store_sql.INSTRUMENTS).set_index("symbol")
+        return self._db.frame(store_sql.INSTRUMENTS).set_index("symbol")
 
     def symbols(self, as_of: AsOf = None) -> tuple[str, ...]:
         """Every symbol that has a bar, in alphabetic order."""
         known, params = self._known(as_of)
-        rows = self._rows(f"SELECT DISTINCT symbol FROM bar_vintages WHERE {known}", params)
+        rows = self._db.rows(f"SELECT DISTINCT symbol FROM bar_vintages WHERE {known}", params)
         return tuple(sorted(row[0] for row in rows))
 
     def bars(
@@ -222,7 +223,7 @@ class MarketDataStore:
             UnknownSymbolError: A symbol has no bar in the store.
         """
         where, params = self._selection(symbols, start, end, as_of)
-        return self._frame(
+        return self._db.frame(
             f"SELECT date, symbol, {', '.join(FIELDS)} FROM bar_vintages "
             f"WHERE {where} ORDER BY symbol, date",
             params,
@@ -250,9 +251,12 @@ class MarketDataStore:
         end: DateLike = None,
         as_of: AsOf = None,
     ) -> pd.DatetimeIndex:
-        """Dates on which at least one of the symbols has a bar."""
-        where, params = self._selection(symbols, start, end, as_of)
-        arrays = self._arrays(
+        """Dates on which at least one of the symbols had a session, as far as known.
+
+        The session of a bar that is withheld by now took place: its row is built as of then.
+        """
+        where, params = self._selection(symbols, start, end, as_of, any_vintage=True)
+        arrays = self._db.arrays(
             f"SELECT DISTINCT date FROM bar_vintages WHERE {where} ORDER BY date", params
         )
         return pd.DatetimeIndex(arrays["date"], dtype="datetime64[us]")
@@ -278,7 +282,7 @@ class MarketDataStore:
                 fewer gives its first one.
         """
         where, params = self._selection(symbols, None, before, as_of)
-        found = self._rows(
+        found = self._db.rows(
             store_sql.HISTORY_START.format(where=where),
             [*params, max(sessions, 1), session_day(before), RECENT_DAYS],
         )[0][0]
@@ -298,7 +302,9 @@ class MarketDataStore:
         """
         start, end = session_day(start), session_day(end)
         where, params = self._selection(symbols, None, end, None, any_vintage=True)
-        changes = [r[0] for r in self._rows(store_sql.LATE_KNOWLEDGE.format(where=where), params)]
+        changes = [
+            r[0] for r in self._db.rows(store_sql.LATE_KNOWLEDGE.format(where=where), params)
+        ]
         sessions: list[date] = self.session_dates(symbols, start, end).date.tolist()
         firsts = [start]
         for change in changes:  # a block begins at the first session that sees the change
@@ -315,6 +321,22 @@ class MarketDataStore:
             blocks.append((first, last, None if is_all else known))
         return blocks
 
+    def late_share(
+        self,
+        symbols: Sequence[str] | None = None,
+        start: DateLike = None,
+        end: DateLike = None,
+        as_of: AsOf = None,
+    ) -> pd.Series:
+        """Share of each symbol's bars that were first known after their own session day.
+
+        Such a bar is not there when the decision of its day is made, so it gives no feature row
+        (docs/adr/0003-late-instruments-are-inputs.md).
+        """
+        where, params = self._selection(symbols, start, end, as_of, any_vintage=True)
+        found = self._db.frame(store_sql.LATE_SHARE.format(where=where), params)
+        return pd.Series(found["share"].to_numpy(), index=pd.Index(found["symbol"]))
+
     def data_hash(
         self,
         symbols: Sequence[str] | None = None,
@@ -324,7 +346,7 @@ class MarketDataStore:
     ) -> str:
         """SHA-256 of the bars' content, whatever the order or number of ingestions."""
         where, params = self._selection(symbols, start, end, as_of)
-        arrays = self._arrays(
+        arrays = self._db.arrays(
             f"SELECT date, symbol, {', '.join(FIELDS)} FROM bar_vintages "
             f"WHERE {where} ORDER BY symbol, date",
             params,
@@ -362,19 +384,40 @@ class MarketDataStore:
         if limit is not None:
             conditions.append("available_at <= ?")
             params.append(limit)
-        return self._frame(
+        return self._db.frame(
             "SELECT name, date, value, available_at FROM series_vintages "
             f"WHERE {' AND '.join(conditions) or 'TRUE'} ORDER BY name, date, available_at",
             params,
         )
 
+    def findings(self, symbols: Sequence[str] | None = None, as_of: AsOf = None) -> pd.DataFrame:
+        """What was known to be doubtful about the accepted bars: ``rule, outcome, symbol, date,
+        value, known_at``, ordered by symbol and date.
+
+        ``flagged`` bars are read like any other; ``withheld`` ones are not, from ``known_at`` on.
+
+        As of:
+            ``as_of``: a finding that took later bars to be seen is not there before them.
+        """
+        known, params = self._known(as_of)
+        limit = self._instant(as_of)
+        revealed = "TRUE" if limit is None else "known_at <= ?"
+        chosen, names = "TRUE", []
+        if symbols is not None:
+            self._require_known(symbols)
+            chosen, names = "symbol IN (SELECT unnest(?::VARCHAR[]))", [list(symbols)]
+        return self._db.frame(
+            store_sql.FINDINGS.format(known=known, revealed=revealed, chosen=chosen),
+            [*params, *names, *([] if limit is None else [limit]), *names],
+        )
+
     def quarantine(self) -> pd.DataFrame:
         """Every rejected row with the rule that rejected it and its text as it came."""
-        return self._frame("SELECT * FROM quarantine ORDER BY ingestion_id, source_row, rule")
+        return self._db.frame("SELECT * FROM quarantine ORDER BY ingestion_id, source_row, rule")
 
     def ingestions(self) -> pd.DataFrame:
         """The log of ingestions, oldest first."""
-        return self._frame("SELECT * FROM ingestions ORDER BY ingestion_id")
+        return self._db.frame("SELECT * FROM ingestions ORDER BY ingestion_id")
 
     def sql(
         self, query: str, params: Sequence[Any] | None = None, *, as_of: AsOf = None
@@ -383,34 +426,18 @@ class MarketDataStore:
 
         Args:
             query: One statement. Tables: ``bars, instruments, series, quarantine, ingestions``,
-                and ``bar_vintages`` with every vintage.
+                ``history_findings``, and ``bar_vintages`` with every vintage.
             params: Values of the ``?`` in the query.
 
         Raises:
             DataError: The statement would write, is not one statement, or fails.
         """
-        limit = self._instant(as_of)
-        try:
-            statements = duckdb.extract_statements(query)
-            kinds = [statement.type for statement in statements]
-            if len(kinds) != 1 or kinds[0] not in READABLE_STATEMENTS:
-                found = ", ".join(kind.name for kind in kinds) or "nothing"
-                raise DataError(
-                    f"sql must be one SELECT, found {found}; "
-                    "write through ingest, ingest_series and set_instruments"
-                )
-            with self._con.cursor() as cursor:
-                cursor.execute(store_sql.as_of_views(limit))
-                cursor.execute("BEGIN TRANSACTION READ ONLY")
-                return cursor.execute(query, list(params or ())).df()
-        except duckdb.Error as error:
-            raise DataError(
-                f"sql must be a query that DuckDB can run on this store, found: {error}"
-            ) from error
+        views = store_sql.as_of_views(self._instant(as_of))
+        return self._db.select(query, list(params or ()), views)
 
     def summary(self) -> dict[str, Any]:
         """What the store holds, in plain values."""
-        row = self._rows(store_sql.SUMMARY)[0]
+        row = self._db.rows(store_sql.SUMMARY)[0]
         facts = dict(zip(store_sql.SUMMARY_NAMES, row, strict=True))
         for key in ("first", "last"):
             facts[key] = facts[key].isoformat() if facts[key] is not None else None
@@ -419,17 +446,17 @@ class MarketDataStore:
     # -- inside ------------------------------------------------------------------------------
 
     def _check_schema(self) -> None:
-        tables = {row[0] for row in self._rows("SELECT table_name FROM duckdb_tables()")}
+        tables = {row[0] for row in self._db.rows("SELECT table_name FROM duckdb_tables()")}
         if not tables and not self.read_only:
-            with self._transaction():
-                self._run(store_sql.SCHEMA)
+            with self._db.transaction():
+                self._db.run(store_sql.SCHEMA)
             return
         if "store_meta" not in tables:
             raise DataError(
                 f"{self.path} must be a market store, found a DuckDB file with "
                 f"{', '.join(sorted(tables)) or 'no tables'}; give another path"
             )
-        version = self._scalar("SELECT schema_version FROM store_meta")
+        version = self._db.scalar("SELECT schema_version FROM store_meta")
         if version != store_sql.SCHEMA_VERSION:
             raise DataError(
                 f"{self.path} must have store schema {store_sql.SCHEMA_VERSION}, found {version}; "
@@ -439,30 +466,45 @@ class MarketDataStore:
     def _keep_bars(
         self, prepared: PreparedBars, moment: datetime, number: int
     ) -> tuple[int, int, int]:
-        with self._registered(staged=prepared.clean):
-            self._run(store_sql.STAGE_INCOMING, [moment])
-        counts = dict(self._run("SELECT news, count(*) FROM incoming GROUP BY news"))
-        self._run(store_sql.INSERT_BARS, [number])
+        with self._db.registered(staged=prepared.clean):
+            self._db.run(store_sql.STAGE_INCOMING, [moment])
+        counts = dict(self._db.run("SELECT news, count(*) FROM incoming GROUP BY news"))
+        self._db.run(store_sql.INSERT_BARS, [number])
         if counts.get("restated"):
-            self._run(store_sql.SUPERSEDE)
-        self._run("DROP TABLE incoming")
+            self._db.run(store_sql.SUPERSEDE)
+        self._judge_histories(number)
+        self._db.run("DROP TABLE incoming")
         return counts.get("new", 0), counts.get("restated", 0), counts.get("unchanged", 0)
+
+    def _judge_histories(self, number: int) -> None:
+        """Look for faults in the histories that changed, and withhold what can't be true."""
+        changed = self._db.run_frame(store_sql.CHANGED_HISTORIES, [HISTORY_SESSIONS])
+        found = findings_in(changed)
+        if found.empty:
+            return
+        with self._db.registered(staged_findings=found):
+            self._db.run(store_sql.INSERT_FINDINGS, [number])
+        self._db.run(store_sql.WITHHOLD, [number])
+
+    def _findings_of(self, prepared: PreparedBars, number: int) -> pd.DataFrame:
+        with self._db.registered(staged_bars=prepared.clean):
+            return self._db.run_frame(store_sql.FINDINGS_OF_INGESTION, [number])
 
     def _keep_quarantine(self, prepared: PreparedBars, number: int) -> int:
         if prepared.quarantined.empty:
             return 0
-        with self._registered(staged_quarantine=prepared.quarantined):
-            return self._run(store_sql.INSERT_QUARANTINE, [number])[0][0]
+        with self._db.registered(staged_quarantine=prepared.quarantined):
+            return self._db.run(store_sql.INSERT_QUARANTINE, [number])[0][0]
 
     def _upsert_instruments(self, facts: pd.DataFrame) -> None:
         columns = [name for name in facts.columns if name != "symbol"]
-        with self._registered(staged_instruments=facts):
-            self._run(store_sql.ADD_INSTRUMENTS)
+        with self._db.registered(staged_instruments=facts):
+            self._db.run(store_sql.ADD_INSTRUMENTS)
             if columns:
-                self._run(store_sql.update_instruments(columns))
+                self._db.run(store_sql.update_instruments(columns))
 
     def _next_ingestion(self) -> int:
-        return self._scalar("SELECT coalesce(max(ingestion_id), 0) + 1 FROM ingestions")
+        return self._db.scalar("SELECT coalesce(max(ingestion_id), 0) + 1 FROM ingestions")
 
     def _require_writable(self, what: str) -> None:
         if self.read_only:
@@ -471,54 +513,6 @@ class MarketDataStore:
                 f"for {self.path}; open it with read_only=False"
             )
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._write_lock:  # threads of one process share the connection
-            self._run("BEGIN TRANSACTION")
-            try:
-                yield
-            except BaseException:
-                self._run("ROLLBACK")
-                raise
-            self._run("COMMIT")
-
-    @contextmanager
-    def _registered(self, **frames: pd.DataFrame) -> Iterator[None]:
-        for name, frame in frames.items():
-            self._con.register(name, frame)
-        try:
-            yield
-        finally:
-            for name in frames:
-                self._con.unregister(name)
-
-    def _rows(self, query: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self._con.cursor() as cursor:
-            return cursor.execute(query, list(params)).fetchall()
-
-    def _run(self, query: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run on the writing connection, thus inside its transaction."""
-        result = self._con.execute(query, list(params)) if params else self._con.execute(query)
-        return result.fetchall() if result.description else []
-
-    def _scalar(self, query: str) -> int:
-        return self._run(query)[0][0]
-
-    def _frame(self, query: str, params: Sequence[Any] = ()) -> pd.DataFrame:
-        with self._con.cursor() as cursor:
-            return cursor.execute(query, list(params)).df()
-
-    def _arrays(self, query: str, params: Sequence[Any] = ()) -> dict[str, np.ndarray]:
-        """Columns as plain arrays, NULL as NaN: three times as fast as a DataFrame."""
-        with self._con.cursor() as cursor:
-            columns = cursor.execute(query, list(params)).fetchnumpy()
-        return {
-            name: values.filled(np.nan)
-            if isinstance(values, np.ma.MaskedArray)
-            else np.asarray(values)
-            for name, values in columns.items()
-        }
-
     def _instant(self, as_of: AsOf) -> datetime | None:
         limits = [at for at in (as_of_instant(as_of), self._as_of) if at is not None]
         return min(limits) if limits else None
@@ -526,8 +520,8 @@ class MarketDataStore:
     def _known(self, as_of: AsOf) -> tuple[str, list[Any]]:
         limit = self._instant(as_of)
         if limit is None:
-            return "superseded_at IS NULL", []
-        return "available_at <= ? AND (superseded_at IS NULL OR superseded_at > ?)", [limit, limit]
+            return store_sql.CURRENT, []
+        return store_sql.known_at("?"), [limit] * 3
 
     def _selection(
         self,
@@ -559,7 +553,7 @@ class MarketDataStore:
         if len(set(symbols)) != len(symbols):
             twice = next(s for i, s in enumerate(symbols) if s in symbols[:i])
             raise DataError(f"symbols must each occur once, found {twice} twice; remove one")
-        held = [row[0] for row in self._rows("SELECT DISTINCT symbol FROM bar_vintages")]
+        held = [row[0] for row in self._db.rows("SELECT DISTINCT symbol FROM bar_vintages")]
         unknown = [symbol for symbol in symbols if symbol not in set(held)]
         if unknown:
             near = difflib.get_close_matches(unknown[0], held, n=3)
@@ -570,7 +564,7 @@ class MarketDataStore:
 
     def _extreme(self, which: str, symbols: Sequence[str] | None, as_of: AsOf) -> date:
         where, params = self._selection(symbols, None, None, as_of)
-        found = self._rows(f"SELECT {which}(date) FROM bar_vintages WHERE {where}", params)[0][0]
+        found = self._db.rows(f"SELECT {which}(date) FROM bar_vintages WHERE {where}", params)[0][0]
         if found is None:
             raise DataError(
                 f"market store {self.path} must hold bars, found none"
@@ -592,41 +586,3 @@ def _overlay(held: pd.DataFrame, facts: pd.DataFrame | None) -> pd.DataFrame:
     merged = held.reindex(held.index.union(given.index))
     merged.update(given)
     return merged
-
-
-def _open(path: Path, read_only: bool, timeout_s: float) -> duckdb.DuckDBPyConnection:
-    if read_only and not path.is_file():
-        raise DataError(
-            f"market store must exist to be read, found nothing at {path}; "
-            "run `tft sample` or `tft ingest PATH`"
-        )
-    if not read_only:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = clock.monotonic() + timeout_s
-    pause = 0.02
-    while True:
-        try:
-            return duckdb.connect(str(path), read_only=read_only, config=_CONFIG)
-        except duckdb.ConnectionException as error:
-            if "different configuration" not in str(error):
-                raise DataError(f"{path} must be openable by DuckDB, found: {error}") from error
-            if read_only:  # this process writes it already: share that, this object won't write
-                return _open(path, False, timeout_s)
-            holder = "this process", os.getpid()
-        except duckdb.IOException as error:
-            match = _LOCK_HOLDER.search(str(error))
-            if match is None:
-                raise DataError(
-                    f"{path} must be a DuckDB file that can be opened, found: {error}; "
-                    "give another path"
-                ) from error
-            holder = match["program"], int(match["pid"])
-        if clock.monotonic() >= deadline:
-            program, pid = holder
-            raise StoreLockedError(
-                f"market store {path} must be free, found it held by PID {pid} ({program}) for "
-                f"{timeout_s:g} s; wait for that process or end it (`ps -p {pid}`), "
-                "and open stores that only read with read_only=True"
-            )
-        clock.sleep(pause)
-        pause = min(pause * 1.5, 0.25)

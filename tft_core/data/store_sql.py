@@ -3,13 +3,14 @@
 Text only: ``store`` is the one module that runs it.
 
 A bar's vintages form a chain: ``available_at`` is when a value became known, ``superseded_at``
-when the next one did (NULL for the newest). So "as of T" is a filter and needs no window.
+when the next one did (NULL for the newest), ``withheld_from`` when later bars showed that it
+can't be right. So "as of T" is a filter and needs no window.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SCHEMA = f"""
 CREATE TABLE store_meta (schema_version INTEGER NOT NULL);
@@ -18,12 +19,17 @@ CREATE TABLE bar_vintages (
     date DATE NOT NULL, symbol VARCHAR NOT NULL,
     open DOUBLE, high DOUBLE, low DOUBLE, close DOUBLE NOT NULL,
     volume DOUBLE, open_interest DOUBLE,
-    available_at TIMESTAMP NOT NULL, superseded_at TIMESTAMP,
+    available_at TIMESTAMP NOT NULL, superseded_at TIMESTAMP, withheld_from TIMESTAMP,
     flags VARCHAR, ingestion_id BIGINT NOT NULL
 );
 CREATE VIEW bars AS
     SELECT date, symbol, open, high, low, close, volume, open_interest
-    FROM bar_vintages WHERE superseded_at IS NULL;
+    FROM bar_vintages WHERE superseded_at IS NULL AND withheld_from IS NULL;
+CREATE TABLE history_findings (
+    ingestion_id BIGINT NOT NULL, rule VARCHAR NOT NULL, outcome VARCHAR NOT NULL,
+    symbol VARCHAR NOT NULL, date DATE NOT NULL, last_date DATE NOT NULL, value DOUBLE NOT NULL,
+    known_at TIMESTAMP NOT NULL
+);
 CREATE TABLE instruments (
     symbol VARCHAR PRIMARY KEY, asset_class VARCHAR, exchange VARCHAR, currency VARCHAR,
     cost_bps DOUBLE, cost_vol DOUBLE, publication_lag_days INTEGER, description VARCHAR
@@ -102,7 +108,7 @@ FROM judged WHERE is_incoming
 
 INSERT_BARS = f"""
 INSERT INTO bar_vintages
-SELECT date, symbol, {_NAMED}, available_at, NULL, flags, ?
+SELECT date, symbol, {_NAMED}, available_at, NULL, NULL, flags, ?
 FROM incoming WHERE news <> 'unchanged' ORDER BY symbol, date, available_at
 """
 
@@ -115,6 +121,52 @@ FROM (
     SEMI JOIN (SELECT symbol, date FROM incoming WHERE news = 'restated') USING (symbol, date)
 ) next
 WHERE bar_vintages.rowid = next.id AND bar_vintages.superseded_at IS DISTINCT FROM next.at
+"""
+
+# Current bars of every symbol with news, as far back as a fault of a changed bar can look
+CHANGED_HISTORIES = """
+WITH changed AS (
+    SELECT symbol, min(date) AS since FROM incoming WHERE news <> 'unchanged' GROUP BY symbol
+)
+SELECT v.symbol, v.date, v.high, v.low, v.close, v.available_at, v.date >= c.since AS may_reveal
+FROM bar_vintages v JOIN changed c USING (symbol) WHERE v.superseded_at IS NULL
+QUALIFY count(*) FILTER (v.date < c.since) OVER (
+    PARTITION BY v.symbol ORDER BY v.date DESC) <= ?
+ORDER BY v.symbol, v.date
+"""
+
+INSERT_FINDINGS = """
+INSERT INTO history_findings
+SELECT ?, rule, outcome, symbol, date, last_date, value, known_at FROM staged_findings s
+WHERE NOT EXISTS (FROM history_findings f WHERE f.rule = s.rule AND f.symbol = s.symbol
+    AND f.date = s.date AND f.last_date = s.last_date AND f.known_at = s.known_at)
+"""
+
+WITHHOLD = """
+UPDATE bar_vintages SET withheld_from = f.known_at
+FROM history_findings f
+WHERE f.outcome = 'withheld' AND f.ingestion_id = ? AND bar_vintages.symbol = f.symbol
+    AND bar_vintages.date BETWEEN f.date AND f.last_date
+    AND bar_vintages.superseded_at IS NULL AND bar_vintages.withheld_from IS NULL
+"""
+
+# What this ingestion revealed, and what was known already about the bars it brought
+FINDINGS_OF_INGESTION = """
+SELECT rule, outcome, symbol, date, value, known_at FROM history_findings f
+WHERE ingestion_id = ? OR EXISTS (
+    FROM staged_bars s WHERE s.symbol = f.symbol AND s.date = f.date)
+ORDER BY symbol, date, rule
+"""
+
+FINDINGS = """
+SELECT rule, 'flagged' AS outcome, symbol, date, close AS value, available_at AS known_at
+FROM (SELECT *, unnest(string_split(flags, ',')) AS rule FROM bar_vintages
+    WHERE flags IS NOT NULL AND {known})
+WHERE {chosen}
+UNION ALL
+SELECT rule, outcome, symbol, date, value, known_at FROM history_findings
+WHERE {revealed} AND {chosen}
+ORDER BY symbol, date, rule
 """
 
 INSERT_QUARANTINE = """
@@ -167,19 +219,30 @@ SELECT min(start) FROM (
 """
 
 LATE_KNOWLEDGE = """
-SELECT DISTINCT available_at::DATE AS day FROM bar_vintages
-WHERE available_at::DATE > date AND {where} ORDER BY day
+SELECT DISTINCT day FROM (
+    SELECT date, unnest([available_at, withheld_from])::DATE AS day FROM bar_vintages WHERE {where}
+) WHERE day > date ORDER BY day
+"""
+
+# Share of a symbol's bars whose first value was known only after their session day
+LATE_SHARE = """
+SELECT symbol, avg((first_known::DATE > date)::INTEGER) AS share FROM (
+    SELECT symbol, date, min(available_at) AS first_known FROM bar_vintages
+    WHERE {where} GROUP BY symbol, date
+) GROUP BY symbol ORDER BY symbol
 """
 
 SUMMARY_NAMES = (
     *("symbols", "bars", "superseded", "first", "last", "flagged"),
-    *("quarantined", "ingestions", "series"),
+    *("withheld", "quarantined", "ingestions", "series"),
 )
 SUMMARY = """
-SELECT count(DISTINCT symbol) AS symbols, count(*) FILTER (superseded_at IS NULL) AS bars,
+SELECT count(DISTINCT symbol) AS symbols,
+    count(*) FILTER (superseded_at IS NULL AND withheld_from IS NULL) AS bars,
     count(*) FILTER (superseded_at IS NOT NULL) AS superseded,
     min(date) AS "first", max(date) AS "last",
     count(*) FILTER (flags IS NOT NULL AND superseded_at IS NULL) AS flagged,
+    count(*) FILTER (withheld_from IS NOT NULL AND superseded_at IS NULL) AS withheld,
     (SELECT count(*) FROM quarantine) AS quarantined,
     (SELECT count(*) FROM ingestions) AS ingestions,
     (SELECT count(DISTINCT name) FROM series_vintages) AS series
@@ -187,18 +250,25 @@ FROM bar_vintages
 """
 
 
+CURRENT = "superseded_at IS NULL AND withheld_from IS NULL"
+"""Bars that are known and held true now."""
+
+
+def known_at(moment: str) -> str:
+    """Condition of bars known and held true at an instant, an SQL expression."""
+    later = " AND ".join(
+        f"({ended} IS NULL OR {ended} > {moment})" for ended in ("superseded_at", "withheld_from")
+    )
+    return f"available_at <= {moment} AND {later}"
+
+
 def as_of_views(limit: datetime | None) -> str:
     """Temporary views that hide what became known after ``limit``."""
-    columns = f"date, symbol, {_NAMED}"
-    if limit is None:
-        return (
-            f"CREATE TEMP VIEW bars AS SELECT {columns} FROM bar_vintages "
-            "WHERE superseded_at IS NULL; "
-            "CREATE TEMP VIEW series AS SELECT * FROM series_vintages"
-        )
-    at = f"TIMESTAMP '{limit.isoformat(sep=' ')}'"
+    known, published = CURRENT, "TRUE"
+    if limit is not None:
+        moment = f"TIMESTAMP '{limit.isoformat(sep=' ')}'"
+        known, published = known_at(moment), f"available_at <= {moment}"
     return (
-        f"CREATE TEMP VIEW bars AS SELECT {columns} FROM bar_vintages "
-        f"WHERE available_at <= {at} AND (superseded_at IS NULL OR superseded_at > {at}); "
-        f"CREATE TEMP VIEW series AS SELECT * FROM series_vintages WHERE available_at <= {at}"
+        f"CREATE TEMP VIEW bars AS SELECT date, symbol, {_NAMED} FROM bar_vintages WHERE {known}; "
+        f"CREATE TEMP VIEW series AS SELECT * FROM series_vintages WHERE {published}"
     )

@@ -57,6 +57,13 @@ def test_a_price_that_no_ingestion_lets_in_blocks() -> None:
     assert coded(found) == {"bars_are_sane.invalid_price": "error"}
 
 
+def test_a_symbol_that_is_always_known_too_late_blocks_and_a_late_day_does_not() -> None:
+    late = pd.Series({"A": 1.0, "B": 0.02, "C": 0.0})
+    found = bars_are_sane(quality(A="", B="", C=""), late_share=late)
+    assert coded(found) == {"bars_are_sane.known_too_late": "error"}
+    assert found[0].message.startswith("bars of A become known after their session day")
+
+
 def test_bars_are_judged_from_the_real_quality_summary() -> None:
     rng = np.random.default_rng(0)
     dates = pd.bdate_range("2020-01-01", periods=400)

@@ -92,6 +92,88 @@ def test_a_users_override_file_adds_and_removes_sessions(tmp_path, monkeypatch) 
         _forget()
 
 
+def test_a_user_may_carry_a_calendar_beyond_its_end_by_naming_the_holidays(
+    tmp_path, monkeypatch
+) -> None:
+    last = calendar.horizon("NSE")
+    assert last is not None
+    year = last.year + 1
+    file = tmp_path / "own.toml"
+    file.write_text(
+        f"[calendars.XBOM]\nremoved = [{year}-01-26]\nadded = [{year}-02-06]\n"
+        f"until = {year}-03-31\n"
+    )
+    monkeypatch.setenv(calendar.OVERRIDES_ENV, str(file))
+    _forget()
+    try:
+        assert calendar.horizon("NSE") == date(year, 3, 31)
+        assert not calendar.is_session("NSE", date(year, 1, 26))  # Republic Day, a named holiday
+        assert calendar.is_session("NSE", date(year, 1, 27))
+        assert calendar.is_session("NSE", date(year, 2, 6))  # a special Saturday in 2027
+        assert calendar.horizon_notice("NSE", date(year, 1, 10)) is None
+        with pytest.raises(DataError, match=f"found its end at {year}-03-31"):
+            calendar.is_session("NSE", date(year, 4, 1))
+    finally:
+        monkeypatch.undo()
+        _forget()
+
+
+def test_a_special_session_alone_does_not_lengthen_the_calendar(tmp_path, monkeypatch) -> None:
+    last = calendar.horizon("NSE")
+    assert last is not None
+    file = tmp_path / "own.toml"
+    file.write_text(f"[calendars.XBOM]\nadded = [{last.year + 1}-11-06]\n")
+    monkeypatch.setenv(calendar.OVERRIDES_ENV, str(file))
+    _forget()
+    try:
+        assert calendar.horizon("NSE") == last  # else the year before it would be all holidays
+        days = pd.DatetimeIndex([f"{last.year + 1}-06-01", f"{last.year + 1}-11-06"])
+        assert calendar.session_mask("NSE", days).all()
+    finally:
+        monkeypatch.undo()
+        _forget()
+
+
+def test_the_end_of_a_calendar_is_announced_before_it_comes() -> None:
+    last = calendar.horizon("NSE")
+    assert last is not None
+    assert calendar.horizon_notice("NSE", date(last.year, 10, 1)) is None
+    for day in (date(last.year, 11, 26), date(last.year + 1, 1, 4)):
+        notice = calendar.horizon_notice("NSE", day)
+        assert notice is not None
+        assert f"XBOM of NSE ends at {last}" in notice
+    assert calendar.horizon_notice("FX_ECB", date(2099, 1, 1)) is None
+
+
+@pytest.mark.parametrize(
+    ("exchange", "instant", "session"),
+    [
+        ("CME", "2024-01-22T00:30", "2024-01-22"),  # Sunday 18:30 in Chicago: Monday's session
+        ("CME", "2024-01-22T20:00", "2024-01-22"),  # Monday 14:00
+        ("CME", "2024-01-22T22:30", "2024-01-22"),  # Monday 16:30, after the close
+        ("CME", "2024-01-23T01:00", "2024-01-23"),  # Monday 19:00: Tuesday's session
+        ("XNYS", "2024-01-22T21:00", "2024-01-22"),  # the close itself
+        ("XNYS", "2024-01-23T03:00", "2024-01-22"),  # 22:00, long after it
+        ("NSE", "2024-01-22T20:30", "2024-01-23"),  # 02:00 in Mumbai
+        ("XTKS", "2024-01-21T23:59", "2024-01-22"),
+    ],
+)
+def test_an_instant_belongs_to_the_session_in_whose_hours_it_lies(
+    exchange: str, instant: str, session: str
+) -> None:
+    found = calendar.session_of(exchange, pd.DatetimeIndex([instant]))
+    assert found.tolist() == [date.fromisoformat(session)]
+
+
+def test_a_stamp_at_which_one_session_ends_and_the_next_opens_is_read_by_the_others() -> None:
+    # 17:00 in Chicago, Sunday to Thursday: stamps of the open
+    opens = pd.DatetimeIndex(["2024-01-21T23:00", "2024-01-22T23:00"])
+    assert [d.day for d in calendar.session_of("CME", opens).tolist()] == [22, 23]
+    # 17:00, Monday to Friday: stamps of the end
+    ends = pd.DatetimeIndex(["2024-01-22T23:00", "2024-01-23T23:00", "2024-01-26T23:00"])
+    assert [d.day for d in calendar.session_of("CME", ends).tolist()] == [22, 23, 26]
+
+
 def test_an_override_file_that_nobody_would_understand_is_refused(tmp_path, monkeypatch) -> None:
     file = tmp_path / "own.toml"
     file.write_text('[calendars.XNYS]\nadded = ["2024-11-28"]\n')

@@ -2,13 +2,14 @@
 
 import itertools
 import json
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from tft_core.data import calendar
 from tft_core.data.rules import RULES
 from tft_core.data.store import MarketDataStore
 from tft_core.data.synthetic import synthetic_market
@@ -199,6 +200,50 @@ def test_a_file_that_makes_no_sense_is_refused_whole_and_the_store_is_unchanged(
     assert (store.data_hash(), store.summary()) == before
 
 
+NOT_BARS = [
+    (
+        "yields",
+        b"date,symbol,par_yield\n2020-01-01,UST_10,0.02\n",
+        r"found values of a series \('par_yield'\).*tft ingest PATH --series",
+    ),
+    (
+        "instruments",
+        b"symbol,asset_class,exchange\nA,bond,CME\n",
+        r"found facts about instruments \('asset_class'\).*--instruments",
+    ),
+    (
+        "option chain",
+        b"TradDt,TckrSymb,XpryDt,StrkPric,OptnTp,ClsPric\n"
+        b"2026-08-11,ABC,2026-08-25,100,CE,5\n2026-08-11,ABC,2026-08-25,100,PE,6\n"
+        b"2026-08-11,ABC,2026-08-25,110,CE,2\n",
+        "found 3 rows of ABC on 2026-08-11 told apart by XpryDt, StrkPric, OptnTp; give each",
+    ),
+    (
+        "several expiries",
+        b"date,symbol,expiry,close\n2020-01-06,CL,2020-02,60\n2020-01-06,CL,2020-03,61\n",
+        "found 2 rows of CL on 2020-01-06 told apart by expiry",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [r[1:] for r in NOT_BARS], ids=[r[0] for r in NOT_BARS]
+)
+def test_a_table_that_is_no_bars_is_told_where_it_belongs(
+    store, tmp_path: Path, content: bytes, message: str
+) -> None:
+    file = tmp_path / "table.csv"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        store.ingest(file)
+    assert store.summary()["ingestions"] == 0
+
+
+def test_a_contract_column_beside_one_row_per_day_is_no_chain(store) -> None:
+    report = store.ingest(bars(contract=[202003, 202003, 202006], strike=5.0))
+    assert (report.accepted, report.ignored_columns) == (3, ("contract", "strike"))
+
+
 def test_unreadable_and_unknown_files_are_refused_by_name(store, tmp_path: Path) -> None:
     parquet = tmp_path / "broken.parquet"
     parquet.write_bytes(b"PAR1 but not really")
@@ -291,6 +336,27 @@ def test_midnight_utc_stamps_are_session_dates(store) -> None:
     stamps = pd.to_datetime(["2024-01-22", "2024-01-23", "2024-01-24"], utc=True)
     store.ingest(bars(date=stamps, exchange="XNYS"))
     assert store.session_dates().strftime("%d").tolist() == ["22", "23", "24"]
+
+
+def test_evening_stamps_of_a_futures_exchange_belong_to_the_next_session(store) -> None:
+    stamps = ["2024-01-21T18:30-06:00", "2024-01-22T18:30-06:00", "2024-01-23T18:30-06:00"]
+    report = store.ingest(bars(date=stamps, exchange="CME"))  # Sunday to Tuesday evening
+    assert store.session_dates().strftime("%a %d").tolist() == ["Mon 22", "Tue 23", "Wed 24"]
+    assert report.quarantined == 0
+    assert "stamps with a zone read as sessions of CME (America/Chicago)" in report.notes
+
+
+def test_the_report_says_when_a_calendar_ends(store) -> None:
+    last = calendar.horizon("NSE")
+    assert last is not None
+    if last <= date.today():
+        pytest.skip(f"exchange_calendars ends the Indian calendar at {last}: its future is past")
+    report = store.ingest(bars(exchange="NSE"))
+    assert not [note for note in report.notes if "ends at" in note]
+    newest = np.busday_offset(date.today(), 0, roll="backward").item()
+    late = bars(exchange="NSE").iloc[[0]].assign(date=pd.Timestamp(newest))
+    notes = [note for note in store.ingest(late).notes if f"ends at {last}" in note]
+    assert len(notes) == (newest > last - timedelta(days=calendar.NOTICE_DAYS))
 
 
 def test_a_frame_with_its_dates_in_the_index_is_understood(store) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tft_core.data.history import HistoryLimits
 from tft_core.data.panel import MarketPanel
-from tft_core.data.quality import QualityConfig, bar_findings, blocking_finding, quality_summary
+from tft_core.data.quality import QualityConfig, bar_findings, quality_summary
 from tft_core.data.synthetic import synthetic_market
 from tft_core.errors import ConfigError
 
@@ -41,30 +42,53 @@ def day(frame: pd.DataFrame, position: int) -> date:
 
 def test_sound_bars_have_no_finding() -> None:
     assert bar_findings(panel(market())) == []
-    assert blocking_finding(panel(market())) is None
 
 
 def test_a_spike_is_found_on_its_day_and_known_a_day_later() -> None:
-    frame = change(market(), "S00", slice(200, 201), lambda close: close * 10)
-    config = QualityConfig(unit_switch_ratio=50.0)
-    found = [f for f in bar_findings(panel(frame), config) if f.rule == "spike"]
-    assert [f.day for f in found] == [day(frame, 200)]
-    assert found[0].known_at == day(frame, 201)
-    assert found[0].value == pytest.approx(9.0, abs=0.5)
+    frame = change(market(), "S00", slice(200, 201), lambda close: close * 1.6)
+    found = only(frame, "spike")
+    assert (found.day, found.known_at) == (day(frame, 200), day(frame, 201))
+    assert found.value == pytest.approx(1.6, abs=0.1)
+    assert {f.rule for f in bar_findings(panel(frame))} == {"spike"}  # told once, not twice
 
 
 def test_a_lasting_jump_by_a_factor_looks_like_another_unit() -> None:
     frame = change(market(), "S00", slice(200, None), lambda close: close * 100)
     found = only(frame, "unit_switch")
-    assert (found.symbol, found.day, found.known_at) == ("S00", day(frame, 200), day(frame, 201))
+    assert (found.symbol, found.day, found.known_at) == ("S00", day(frame, 200), day(frame, 205))
+
+
+def test_a_crash_is_a_large_move_and_no_fault() -> None:
+    frame = change(market(), "S00", slice(200, None), lambda close: close * 0.72)
+    found = only(frame, "large_move")
+    assert (found.day, found.known_at) == (day(frame, 200), None)
+    assert found.value == pytest.approx(-0.28, abs=0.03)
 
 
 def test_a_stale_run_is_known_once_it_is_too_long() -> None:
     frame = change(market(), "S00", slice(100, 116), lambda close: close.iloc[0])
     found = only(frame, "stale_run")
-    assert found.value == 15
+    assert found.value == 11  # as known when seen; it went on for 15
     assert found.day == day(frame, 101)
     assert found.known_at == day(frame, 111)  # the eleventh unchanged close
+
+
+def test_the_findings_of_a_store_stand_in_for_the_panels_own_history() -> None:
+    frame = change(market(), "S00", slice(100, 116), lambda close: close.iloc[0])
+    told = pd.DataFrame(
+        {
+            "rule": ["decimal_spike", "holiday_row"],
+            "outcome": ["withheld", "flagged"],
+            "symbol": ["S01", "S01"],
+            "date": pd.Timestamp("2016-01-04"),
+            "value": [10.0, 1.0],
+            "known_at": pd.Timestamp("2016-01-05 23:59:59"),
+        }
+    )
+    found = bar_findings(panel(frame), history=told)
+    assert [(f.rule, f.symbol, f.known_at) for f in found] == [
+        ("decimal_spike", "S01", date(2016, 1, 5))
+    ]
 
 
 def test_a_gap_is_measured_in_calendar_days() -> None:
@@ -75,31 +99,15 @@ def test_a_gap_is_measured_in_calendar_days() -> None:
     assert found.day == day(frame, 70)
 
 
-def test_a_symbol_that_does_not_trade_is_an_error_but_does_not_stop_the_others() -> None:
+def test_a_symbol_that_does_not_trade_and_a_price_that_cannot_be_are_errors() -> None:
     frame = change(market(), "S00", slice(0, None), lambda close: close.iloc[0])
-    assert only(frame, "does_not_trade", QualityConfig(max_broken_share=0.5)).severity == "error"
-    assert blocking_finding(panel(frame), QualityConfig(max_broken_share=0.5)) is None
+    assert only(frame, "does_not_trade").severity == "error"
+    broken = only(change(market(), "S00", slice(5, 6), lambda close: -close), "invalid_price")
+    assert (broken.severity, broken.day) == ("error", day(market(), 5))
 
 
-def test_too_many_broken_symbols_block() -> None:
-    frame = market()
-    for symbol in ("S00", "S01"):
-        frame = change(frame, symbol, slice(0, None), lambda close: close.iloc[0])
-    found = blocking_finding(panel(frame))
-    assert found is not None
-    assert found.rule == "too_many_broken_symbols"
-    assert found.value == pytest.approx(2 / 3)
-
-
-def test_no_bars_and_impossible_prices_block() -> None:
-    empty = MarketPanel.from_bars(market().head(0), SYMBOLS)
-    found = blocking_finding(empty)
-    assert found is not None
-    assert found.rule == "no_bars"
-    frame = change(market(), "S00", slice(5, 6), lambda close: -close)
-    broken = blocking_finding(panel(frame), QualityConfig(max_broken_share=0.5))
-    assert broken is not None
-    assert (broken.rule, broken.day) == ("invalid_price", day(market(), 5))
+def test_no_bars_are_no_finding_of_a_symbol() -> None:
+    assert bar_findings(MarketPanel.from_bars(market().head(0), SYMBOLS)) == []
 
 
 def test_the_summary_states_what_the_bars_are() -> None:
@@ -137,17 +145,22 @@ def test_what_was_known_before_a_cut_is_found_without_the_future() -> None:
     past = frame[frame["date"] <= pd.Timestamp(cut)]
     poisoned = frame.copy()
     poisoned.loc[poisoned["date"] > pd.Timestamp(cut), "close"] = 1.0
-    early = QualityConfig(max_abs_z=1e9)  # its scale is estimated from all bars it is given
 
     def before_cut(bars: pd.DataFrame):
-        found = bar_findings(panel(bars), early)
+        found = bar_findings(panel(bars))
         return [f for f in found if f.day is not None and (f.known_at or f.day) <= cut]
 
     assert before_cut(past) == before_cut(poisoned) != []
 
 
 def test_limits_out_of_range_are_refused() -> None:
+    with pytest.raises(ConfigError, match="max_gap_days must be positive, found 0"):
+        QualityConfig(max_gap_days=0)
     with pytest.raises(ConfigError, match=r"max_zero_share must lie in \[0, 1\], found 2"):
-        QualityConfig(max_zero_share=2.0)
-    with pytest.raises(ConfigError, match="unit_switch_ratio must exceed 1, found 1"):
-        QualityConfig(unit_switch_ratio=1.0)
+        HistoryLimits(max_zero_share=2.0)
+    with pytest.raises(ConfigError, match="impossible_factor must exceed 1, found 1"):
+        HistoryLimits(impossible_factor=1.0)
+    with pytest.raises(ConfigError, match="at most 600 sessions, found 860"):
+        HistoryLimits(window_sessions=400)
+    with pytest.raises(ConfigError, match=r"stale_chance must lie in \(0, 1\), found 0"):
+        HistoryLimits(stale_chance=0.0)

@@ -44,11 +44,18 @@ def test_crosses_come_from_the_published_rates(store) -> None:
     assert first["GBPUSD"] == pytest.approx(1.1789 / 0.7111, rel=5e-7)
 
 
-def test_every_row_is_accepted_without_a_finding_and_a_second_load_changes_nothing(store) -> None:
+def test_every_row_is_accepted_and_a_second_load_changes_nothing(store) -> None:
     before = store.data_hash()
     report = load_sample(store)
     assert (report.rows_in, report.unchanged, report.quarantined) == (184_117, 184_117, 0)
-    assert report.findings.empty
+    # two real crashes that fell by a split's ratio: Apple's profit warning, the Gulf war's oil
+    found = report.findings
+    assert set(found["rule"]) == {"unadjusted_split"}
+    assert dict(zip(found["symbol"], found["date"].astype(str), strict=True)) == {
+        "AAPL": "2000-09-29",
+        "WTI_SPOT": "1991-01-17",
+    }
+    assert store.summary()["withheld"] == 0
     assert report.source == "bundled sample"
     assert store.data_hash() == before
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tft_core.cli import main
 from tft_core.data.store import MarketDataStore
 from tft_core.data.synthetic import synthetic_market
 from tft_core.errors import StoreLockedError
@@ -71,6 +72,89 @@ def test_readers_share_the_store_and_keep_a_writer_out(path: Path) -> None:
     finally:
         holder.kill()
         holder.wait()
+
+
+CROWD = r"""
+import os, sys, time
+from tft_core.data.store import MarketDataStore
+from tft_core.errors import StoreLockedError
+
+path, n_readers, patience = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+readers = []
+for number in range(n_readers):
+    if (child := os.fork()) == 0:
+        began = time.monotonic()
+        try:
+            MarketDataStore(path, read_only=True, lock_timeout_s=patience).close()
+            answer = "read"
+        except StoreLockedError as error:
+            waited = time.monotonic() - began
+            answer = f"refused {waited:.2f} {error}"
+        os.write(1, f"{answer}\n".encode())  # one write, so that lines stay whole
+        os._exit(0)
+    readers.append(child)
+for child in readers:
+    os.waitpid(child, 0)
+"""
+
+
+def crowd(path: Path, n_readers: int, patience: float) -> tuple[list[str], str]:
+    done = subprocess.run(
+        [sys.executable, "-c", CROWD, str(path), str(n_readers), str(patience)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return done.stdout.splitlines(), done.stderr
+
+
+def test_twenty_readers_at_a_written_store_are_told_who_holds_it_after_a_bounded_wait(
+    path: Path,
+) -> None:
+    holder = hold(path, "write", 60)
+    try:
+        answers, complaints = crowd(path, 20, 0.5)
+    finally:
+        holder.kill()
+        holder.wait()
+    assert len(answers) == 20
+    for answer in answers:
+        verdict, waited, told = answer.split(" ", 2)
+        assert verdict == "refused"
+        assert 0.5 <= float(waited) < 10.0
+        assert f"held by PID {holder.pid}" in told
+        assert f"wait for that process or end it (`ps -p {holder.pid}`)" in told
+    assert "Traceback" not in complaints
+
+
+def test_twenty_readers_share_a_store_once_its_writer_lets_go(path: Path) -> None:
+    holder = hold(path, "write", 0.5)
+    answers, complaints = crowd(path, 20, 60.0)
+    holder.wait()
+    assert answers == ["read"] * 20
+    assert "Traceback" not in complaints
+
+
+def test_the_command_line_says_who_holds_the_store_in_one_line(
+    path: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setenv("TFT_HOME", str(path.parent))
+    monkeypatch.setattr(MarketDataStore.__init__, "__kwdefaults__", {
+        **MarketDataStore.__init__.__kwdefaults__, "lock_timeout_s": 0.2
+    })  # fmt: skip
+    file = tmp_path / "bars.csv"
+    synthetic_market(1, 20).to_csv(file, index=False)
+    holder = hold(path, "write", 60)
+    try:
+        assert main(["ingest", str(file)]) == 1
+    finally:
+        holder.kill()
+        holder.wait()
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("tft: market store ")
+    assert f"held by PID {holder.pid}" in said[0]
 
 
 def test_a_killed_writer_leaves_a_store_that_opens(path: Path) -> None:

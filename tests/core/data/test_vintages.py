@@ -81,6 +81,25 @@ def test_a_publication_lag_delays_what_was_known(store) -> None:
     assert closes(store, DAYS[3].date()) == [1.0, 2.0]
 
 
+def test_a_lagged_instrument_has_no_row_on_any_day_and_is_counted_as_late(store) -> None:
+    facts = pd.DataFrame({"symbol": ["A"], "publication_lag_days": [1]})
+    report = store.ingest(bars([1.0, 2.0, 3.0, 4.0]), instruments=facts)
+    assert any(
+        "1 symbols with publication_lag_days of 1 or more (first A)" in n for n in report.notes
+    )
+    store.ingest(bars([1.0, 2.0, 3.0, 4.0], symbol="B"))
+    for day in DAYS[:4]:
+        assert store.bars(start=day, end=day, as_of=day)["symbol"].tolist() == ["B"]
+    assert store.late_share().to_dict() == {"A": 1.0, "B": 0.0}
+    seen = store.late_share(end=DAYS[1], as_of=DAYS[1])  # what comes later is not counted
+    assert seen.to_dict() == {"A": 1.0, "B": 0.0}
+    one_late = bars([9.0], days=DAYS[4:5], symbol="B").assign(available_at="2020-01-20")
+    store.ingest(one_late)
+    assert store.late_share(["B"]).to_dict() == {"B": 0.2}
+    store.ingest(bars([1.5], symbol="B"))  # a restatement is news about an old bar, not a late bar
+    assert store.late_share(["B"]).to_dict() == {"B": 0.2}
+
+
 def test_instants_given_by_the_file_are_believed(store) -> None:
     frame = bars([1.0, 2.0]).assign(available_at=["2020-01-06T18:00", "2020-03-01T09:00"])
     report = store.ingest(frame)
@@ -122,26 +141,30 @@ def test_two_values_that_claim_the_same_instant_do_not_rewrite_the_past(store) -
     assert closes(store) == [2.0]
 
 
-def test_random_restatements_never_change_what_was_known_before(tmp_path) -> None:
+def test_two_hundred_random_restatements_never_change_what_was_known_before(tmp_path) -> None:
+    """A cent, a split's ratio, a misplaced decimal, and back to the first value."""
     rng = np.random.default_rng(3)
     market = synthetic_market(3, 60, seed=4)
+    prices = ["open", "high", "low", "close"]
     with MarketDataStore(tmp_path / "m.duckdb") as store:
         moment = datetime(2015, 1, 1)
         store.ingest(market, ingested_at=moment)
-        asked = [date(2015, 2, 1), date(2015, 3, 10), date(2020, 1, 1)]
-        remembered: dict[date, str] = {}
-        for _ in range(12):
-            moment += timedelta(days=int(rng.integers(5, 50)))
-            rows = market.sample(5, random_state=int(rng.integers(1 << 30)))
-            factor = float(rng.uniform(0.5, 2.0))
-            prices = ["open", "high", "low", "close"]
-            changed = rows.assign(**{p: rows[p] * factor for p in prices})
-            store.ingest(changed, ingested_at=moment)
+        asked = [d.date() for d in pd.date_range("2015-01-20", "2015-12-20", periods=12)]
+        remembered: dict[date, tuple[str, int]] = {}
+        restated = 0
+        while restated < 200:
+            moment += timedelta(days=int(rng.integers(5, 50)), hours=int(rng.integers(24)))
+            rows = market.sample(14, random_state=int(rng.integers(1 << 30)))
+            factor = rng.choice([1.0, 1.001, 0.5, 3.0, 10.0, 0.01], size=(14, 1))
+            changed = rows.assign(**{p: rows[p] * factor[:, 0] for p in prices})
+            restated += store.ingest(changed, ingested_at=moment).restated
             for day in asked:
                 if day < moment.date():
-                    digest = store.data_hash(as_of=day)
-                    assert remembered.setdefault(day, digest) == digest
-        assert len(remembered) >= 2
+                    known = store.data_hash(as_of=day), len(store.findings(as_of=day))
+                    assert remembered.setdefault(day, known) == known
+        assert len(remembered) == 12
+        assert len({digest for digest, _ in remembered.values()}) >= 8  # they do differ
+        assert store.summary()["withheld"] > 0
 
 
 def known_rows(store: MarketDataStore, row: date, as_of: date | None) -> pd.DataFrame:
@@ -197,8 +220,10 @@ def test_blocks_split_where_knowledge_changes(store) -> None:
 def test_blocks_hold_with_lags_and_weekend_restatements(store) -> None:
     lagged = pd.DataFrame({"symbol": ["S00"], "publication_lag_days": [3]})
     store.ingest(synthetic_market(2, 15, seed=8), instruments=lagged)
-    change = store.bars(["S01"]).head(2).assign(close=1.0, low=1.0)
-    store.ingest(change, ingested_at=datetime(2015, 1, 10, 8))  # a Saturday
+    first_two = store.bars(["S01"]).head(2)
+    change = first_two.assign(close=first_two["low"])
+    report = store.ingest(change, ingested_at=datetime(2015, 1, 10, 8))  # a Saturday
+    assert report.restated == 2
     assert_blocks_tell_the_truth(store, date(2015, 1, 1), date(2015, 1, 25))
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import re
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,8 @@ import pytest
 from test_page import assert_self_contained
 
 from tft_core.checks import GateConfig, gate_verdict
+from tft_core.data.store import MarketDataStore
+from tft_core.data.synthetic import synthetic_market
 from tft_core.errors import DataError
 from tft_core.feature_selection import (
     FeatureSelectionConfig,
@@ -19,6 +22,7 @@ from tft_core.feature_selection import (
     stability_report,
 )
 from tft_core.reports.html import (
+    BarsView,
     TearSheetData,
     data_quality_page,
     prefilter_page,
@@ -212,10 +216,50 @@ def test_the_prefilter_page_tells_every_drop_and_its_stand_in() -> None:
     assert ">a<" in dropped
 
 
-def test_the_data_quality_page_shows_groups_and_findings() -> None:
+def test_the_data_quality_page_of_features_shows_groups_and_findings() -> None:
     coverage = pd.DataFrame([[1.0, 0.0], [0.5, np.nan]], ["A", "B"], ["returns", "volume"])
-    quality = pd.DataFrame({"rows": [10, 20]}, index=["A", "B"])
-    text = data_quality_page("Q", coverage, quality=quality, findings=["stale run in B"])
+    text = data_quality_page("Q", coverage=coverage, notes=["stale run in B"])
     assert_self_contained(text)
     assert "stale run in B" in text
     assert "50.0%" in text  # mean of the known cells: 1, 0, 0.5
+
+
+def faulty_bars(path) -> BarsView:
+    """Two symbols; S00 has a misplaced decimal, a hole of a month and a rejected row."""
+    market = synthetic_market(2, 300, seed=3, holidays=False)
+    own = market.index[market["symbol"] == "S00"]
+    market.loc[own[100], ["open", "high", "low", "close"]] *= 100.0
+    market.loc[own[150], "close"] = -1.0
+    with MarketDataStore(path) as store:
+        store.ingest(market.drop(own[200:222]))
+        return BarsView.read(store, ("S00", "S01"), store.first_session(), store.last_session())
+
+
+def test_the_data_quality_page_of_bars_tells_what_is_wrong_with_them(tmp_path) -> None:
+    text = data_quality_page("Bars", bars=faulty_bars(tmp_path / "m.duckdb"))
+    outline = assert_self_contained(text)
+    assert outline.tags.count("img") == 5
+    plain = re.sub(r"<[^>]+>", " ", text)
+    assert "Look at 1 of 2 symbols" in plain
+    assert re.search(r"withheld bars\s+1\b", plain)
+    assert re.search(r"long gaps\s+1\b", plain)
+    assert re.search(r"nonpositive_price\s+1\s+a price is zero or negative", plain)
+    assert "a misplaced decimal" in plain
+    sections = [plain.index(f" {name} ") for name in ("Findings", "Gaps", "Outliers", "Symbols")]
+    assert sections == sorted(sections)
+
+
+def test_the_page_of_features_has_the_findings_of_the_bars_without_their_portrait(tmp_path) -> None:
+    coverage = pd.DataFrame([[1.0], [0.5]], ["S00", "S01"], ["returns"])
+    text = data_quality_page("F", bars=faulty_bars(tmp_path / "m.duckdb"), coverage=coverage)
+    outline = assert_self_contained(text)
+    assert outline.tags.count("img") == 2  # coverage and large moves
+    assert "decimal_spike" in text
+
+
+def test_a_store_without_bars_has_a_page_that_says_so(tmp_path) -> None:
+    with MarketDataStore(tmp_path / "m.duckdb") as store:
+        nothing = BarsView(store.panel(), store.findings(), {}, {})
+    text = data_quality_page("Empty", bars=nothing)
+    assert_self_contained(text)
+    assert "No bars" in text

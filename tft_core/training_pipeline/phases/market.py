@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tft_core.checks import Finding, features_are_covered
+from tft_core.checks import Finding, bars_are_sane, features_are_covered
 from tft_core.data.panel import FIELDS, MarketPanel
-from tft_core.data.quality import bar_findings, quality_summary
+from tft_core.data.quality import quality_summary
 from tft_core.data.universe import Universe, UniverseConfig
 from tft_core.errors import DataError
 from tft_core.features.as_known import session_risk
 from tft_core.features.audit import causality_audit, finite_history_audit
 from tft_core.features.builder import MegaFeatureBuilder
 from tft_core.positions import CostConfig, cost_rates
-from tft_core.reports.html import data_quality_page
+from tft_core.reports.html import BarsView, data_quality_page
 from tft_core.reports.plots import coverage_png
 from tft_core.training_pipeline.artifacts import Draft
 from tft_core.training_pipeline.workspace import (
@@ -37,7 +37,9 @@ def market_data(
     with workspace.store() as store:
         symbols = workspace.universe(store.symbols()).symbols
         first, last = feature_days(workspace, store, key)
-        panel = store.panel(symbols, first, last, as_of=last)
+        bars = BarsView.read(store, symbols, first, last)
+        late_share = store.late_share(symbols, first, last, as_of=last)
+        panel = bars.panel
         if not len(panel.dates):
             raise DataError(
                 f"the store must hold bars in [{first}, {last}] for partition {key}, found none; "
@@ -45,9 +47,11 @@ def market_data(
             )
         rows = market_rows(workspace, store, key)
     n_rows = int(panel.has_session.sum())
-    draft.findings.extend(_sanity(panel))
+    quality = quality_summary(panel, history=bars.findings)
+    draft.findings.extend(bars_are_sane(quality, late_share=late_share))
     draft.write_json("rows.json", rows)
-    draft.write_frame("table_quality.parquet", quality_summary(panel).reset_index())
+    draft.write_frame("table_quality.parquet", quality.reset_index())
+    draft.write_text("data_quality.html", data_quality_page(f"Market data {key}", bars=bars))
     draft.summary.update(
         n_rows=n_rows,
         n_symbols=int(panel.has_session.any(axis=0).sum()),
@@ -57,23 +61,6 @@ def market_data(
         data_hash=rows["data_hash"][:16],
         n_findings=len(draft.findings),
     )
-
-
-BLOCKING_RULES = ("no_bars", "invalid_price", "too_many_broken_symbols")
-
-
-def _sanity(panel: MarketPanel) -> list[Finding]:
-    """Findings about the bars; only those that make the set as a whole unusable block."""
-    return [
-        Finding(
-            code=f"bars_are_sane.{finding.rule}",
-            severity="error" if finding.rule in BLOCKING_RULES else "warn",
-            message=finding.message,
-            values={"symbol": finding.symbol, "value": finding.value},
-        )
-        for finding in bar_findings(panel)
-        if finding.severity != "info"
-    ]
 
 
 def mega_features(
@@ -88,6 +75,7 @@ def mega_features(
         panel = builder.build(store, symbols=symbols, start=first, end=last)
         risk = session_risk(store, symbols, first, last)
         audited = store.panel(symbols, last - AUDIT_SPAN, last, as_of=last)
+        bars = BarsView.read(store, symbols, first, last)
         instruments = store.instruments().reindex(list(symbols))
     offset = risk.dates.get_indexer(panel.dates)
     returns, sigma = risk.returns[offset], risk.sigma_daily[offset]
@@ -120,7 +108,15 @@ def mega_features(
     draft.findings.extend(_audit(builder, audited))
     by_symbol = symbol_group_coverage(panel.values, has_session, panel.symbols, builder)
     draft.write_bytes("coverage.png", coverage_png(by_symbol))
-    draft.write_text("data_quality.html", data_quality_page(f"Features {key}", by_symbol))
+    draft.write_text(
+        "data_quality.html",
+        data_quality_page(
+            f"Features {key}",
+            bars=bars,
+            coverage=by_symbol,
+            notes=[finding.message for finding in draft.findings],
+        ),
+    )
     draft.summary.update(
         n_rows=len(time),
         n_features=len(builder.feature_names),
