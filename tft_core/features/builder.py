@@ -142,17 +142,11 @@ class MegaFeatureBuilder:
         if deeper < history:
             market = store.panel(loaded, deeper, last, known_at)
         first_row = int(np.searchsorted(market.dates.to_numpy(), np.datetime64(first)))
-        series = None
-        if self.config.series:
-            oldest = _day(market.dates, 0) if len(market.dates) else first
-            # a series' windows count weekdays, so its history must reach as far as the bars'
-            needed = min(oldest, first - timedelta(days=int(1.45 * lookback)))
-            series = store.series(list(self.config.series), needed - _SERIES_WARMUP, last, known_at)
-        tables = {
-            group.name: group.load(store, _day(market.dates, 0), last, known_at)
-            for group in self.registry.groups
-            if group.load is not None and len(market.dates)
-        }
+        oldest = _day(market.dates, 0) if len(market.dates) else first
+        # a series' windows count weekdays, so its history must reach as far as the bars'
+        needed = min(oldest, first - timedelta(days=int(1.45 * lookback)))
+        series = self.load_series(store, needed, last, known_at)
+        tables = self.load_tables(store, oldest, last, known_at) if len(market.dates) else {}
         panel = self.build_panel(
             market,
             universe=universe,
@@ -162,6 +156,24 @@ class MegaFeatureBuilder:
             tables=tables,
         )
         return panel.traded_rows()
+
+    def load_series(
+        self, store: MarketDataStore, start: date, end: date, as_of: date | datetime | None = None
+    ) -> pd.DataFrame | None:
+        """Observations behind the exogenous features of [start, end]; ``None`` without slots."""
+        if not self.config.series:
+            return None
+        return store.series(list(self.config.series), start - _SERIES_WARMUP, end, as_of)
+
+    def load_tables(
+        self, store: MarketDataStore, start: date, end: date, as_of: date | datetime | None = None
+    ) -> dict[str, pd.DataFrame]:
+        """The users' tables over [start, end], by group name."""
+        return {
+            group.name: group.load(store, start, end, as_of)
+            for group in self.registry.groups
+            if group.load is not None
+        }
 
     @property
     def _has_market_groups(self) -> bool:
