@@ -22,6 +22,7 @@ from tft_core.features.builder import FeatureConfig, MegaFeatureBuilder
 from tft_core.features.sampled_audit import audit_cuts, sampled_audit
 from tft_core.folds import shift
 
+
 def init(arguments: Namespace) -> Answer:
     """Write the default configuration, with universe and folds of the user's own data."""
     target = Path(arguments.output)

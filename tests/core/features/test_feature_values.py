@@ -14,7 +14,6 @@ from tft_core.features.groups.fractional import difference_weights
 from tft_core.features.panel import FeaturePanel
 from tft_core.features.registry import FeatureConfig
 
-
 SERIES = ("rates", "oil", "vix", "dollar")
 
 

@@ -24,38 +24,45 @@ def _lookback(window: int) -> int:
     return SIGMA_LOOKBACK + window
 
 
+def _tried(window: int) -> str:
+    splits = MEAN_SPLITS[window]
+    return f"{splits[0]}, {splits[1]}, …, {splits[-1]} sessions after"
+
+
 FEATURES = (
     *(
         _define(f"mean_score_{w}", "close", _lookback(w), "share",
-                f"share of the variance of {w} scaled returns explained by the best split of "
-                "their mean", _SOURCE)
+                f"largest share, over the splits, of the sum of squares of the last {w} z about "
+                f"their mean that the two sides' means explain; splits: {_tried(w)}", _SOURCE)
         for w in MEAN_SPLITS
     ),
     *(
         _define(f"mean_loc_{w}", "close", _lookback(w), "share of the window",
-                f"sessions since the best split of the mean / {w}", _SOURCE)
+                f"sessions after the best split of cpd_mean_score_{w} / {w}; the newest of "
+                "equals", _SOURCE)
         for w in MEAN_SPLITS
     ),
     *(
         _define(f"mean_shift_{w}", "close", _lookback(w), "standard deviations",
-                f"mean after minus before the best split of {w} scaled returns", _SOURCE)
+                f"mean of z after minus before the best split of cpd_mean_score_{w}", _SOURCE)
         for w in MEAN_SPLITS
     ),
     *(
         _define(f"vol_score_{w}", "close", _lookback(w), "nats per session",
-                f"log likelihood ratio of the best split of variance over {w} sessions / {w}",
+                f"largest, over the splits of cpd_mean_score_{w}, of ln v(all) − a ln v(after) − "
+                f"(1 − a) ln v(before): v = mean of z² + {VARIANCE_FLOOR}, a = share after",
                 _SOURCE)
         for w in VOL_WINDOWS
     ),
     *(
         _define(f"vol_loc_{w}", "close", _lookback(w), "share of the window",
-                f"sessions since the best split of variance / {w}", _SOURCE)
+                f"sessions after the best split of cpd_vol_score_{w} / {w}", _SOURCE)
         for w in VOL_WINDOWS
     ),
     _define("cusum_up_63", "close", _lookback(63), "standard deviations",
-            "cumulated scaled return above its lowest point of 63 sessions / √63", "Page 1957"),
+            "(S_t − lowest S of t−63 … t) / √63: S = running sum of z", "Page 1957"),
     _define("cusum_down_63", "close", _lookback(63), "standard deviations",
-            "cumulated scaled return below its highest point of 63 sessions / √63", "Page 1957"),
+            "(highest S of t−63 … t − S_t) / √63: S = running sum of z", "Page 1957"),
 )  # fmt: skip
 
 

@@ -17,46 +17,47 @@ _define = definer("xs")
 FEATURES = (
     *(
         _define(f"rank_ret_{w}", "close", w + 1, "rank in [-1, 1]",
-                f"rank of the {w}-session return within the universe", "Asness et al. 2013")
+                f"rank of ln(C_t / C_t−{w}) within the universe, 2 (rank − 1)/(n − 1) − 1",
+                "Asness et al. 2013")
         for w in RANKED
     ),
     _define("rank_vol_63", "close", 64, "rank in [-1, 1]",
-            "rank of 63-session volatility within the universe"),
+            "rank of vol_cc_63 within the universe, as xs_rank_ret_5"),
     _define("rank_sharpe_252", "close", 253, "rank in [-1, 1]",
-            "rank of the 252-session Sharpe ratio within the universe"),
+            "rank of ret_sharpe_252 within the universe, as xs_rank_ret_5"),
     *(
         _define(f"rel_ret_{w}", "close", SIGMA_LOOKBACK, "volatilities of the horizon",
-                f"{w}-session return / (σ √{w}) minus the universe's median of it")
+                f"x − median of x over the universe: x = ln(C_t / C_t−{w}) / (σ_t √{w})")
         for w in RELATIVE
     ),
-    _define("adv_share_1", "close", 2, "share", "share of the universe that rose"),
-    _define("adv_share_5", "close", 6, "share", "mean share of risers over 5 market sessions"),
-    _define("adv_share_21", "close", 22, "share", "mean share of risers over 21 market sessions"),
+    _define("adv_share_1", "close", 2, "share", "share of the universe with r > 0"),
+    _define("adv_share_5", "close", 6, "share", "mean of xs_adv_share_1 over 5 market sessions"),
+    _define("adv_share_21", "close", 22, "share", "mean of xs_adv_share_1 over 21 market sessions"),
     *(
         _define(f"above_sma_{w}", "close", w, "share",
-                f"share of the universe above its {w}-session mean")
+                f"share of the universe with C above its mean over {w} sessions")
         for w in (50, 200)
     ),
     _define("new_high_share_252", "close", 252, "share",
-            "share of the universe within 2 % of the 252-session range from its high"),
+            "share of the universe with range_close_pos_252 ≥ 0.98"),
     _define("new_low_share_252", "close", 252, "share",
-            "share of the universe within 2 % of the 252-session range from its low"),
+            "share of the universe with range_close_pos_252 ≤ 0.02"),
     *(
         _define(f"mean_ret_{w}", "close", SIGMA_LOOKBACK, "volatilities of the horizon",
-                f"universe's mean of {w}-session return / (σ √{w})")
+                f"mean over the universe of ln(C_t / C_t−{w}) / (σ_t √{w})")
         for w in MEANS
     ),
     *(
         _define(f"dispersion_{w}", "close", SIGMA_LOOKBACK, "volatilities of the horizon",
-                f"universe's deviation of {w}-session return / (σ √{w})")
+                f"deviation over the universe of ln(C_t / C_t−{w}) / (σ_t √{w})")
         for w in (1, 21)
     ),
     _define("dispersion_z_252", "close", SIGMA_LOOKBACK + 251, "standard deviations",
-            "21-session dispersion, standardised over 252 market sessions"),
+            "z-score of xs_dispersion_21 over 252 market sessions"),
     _define("vol_ratio_mean", "close", 253, "log ratio",
-            "universe's mean log of 21-session / 252-session volatility"),
+            "mean over the universe of ln(vol_cc_21 / vol_cc_252)"),
     _define("mom_breadth_252", "close", 253, "share",
-            "share of the universe with a positive 252-session return"),
+            "share of the universe with ln(C_t / C_t−252) > 0"),
 )  # fmt: skip
 
 

@@ -18,16 +18,19 @@ _LOOKBACK = SIGMA_LOOKBACK + WINDOW
 FEATURES = (
     *(
         _define(f"power_{band}", "close", _LOOKBACK, "share",
-                f"share of spectral power at periods of {band.replace('_', '–')} sessions")
-        for band in BANDS
+                f"Σ P_k / Σ P over bins k = {first}…{last} of {WINDOW // 2}: P_k = squared Fourier "
+                f"amplitude at period {WINDOW}/k of the last {WINDOW} z less their mean, times "
+                "sin²(π i / 127), i = 1…126")
+        for band, (first, last) in BANDS.items()
     ),
     _define("peak_period", "close", _LOOKBACK, "log sessions",
-            "log of the period with the most spectral power"),
+            "ln(126 / k) of the bin k with the largest P_k (the slowest of equals)"),
     _define("spectral_entropy", "close", _LOOKBACK, "share of the maximum",
-            "entropy of the spectrum; 1 is white noise"),
+            "−Σ p ln p / ln 63: p = P_k / Σ P; 1 is white noise"),
     *(
         _define(f"{part}_{period}", "close", _LOOKBACK, "ratio in [-1, 1]",
-                f"{part} of the {period}-session cycle's phase today × its share of amplitude")
+                f"Σ x_j {part}(2π (j − t) / {period}) / √Σ P: x = the tapered z of the window, "
+                "j − t ≤ 0 their sessions from now")
         for period in PHASES
         for part in ("cos", "sin")
     ),

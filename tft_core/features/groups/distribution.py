@@ -19,58 +19,65 @@ _define = definer("dist")
 
 FEATURES = (
     *(
-        _define(f"skew_{w}", "close", w + 1, "skewness", f"skewness of {w} daily log returns")
+        _define(f"skew_{w}", "close", w + 1, "skewness",
+                f"m₃ / m₂^1.5 of the last {w} daily log returns (population moments)")
         for w in MOMENT_WINDOWS
     ),
     *(
         _define(f"kurt_{w}", "close", w + 1, "kurtosis",
-                f"kurtosis of {w} daily log returns (normal: 3)")
+                f"m₄ / m₂² of the last {w} daily log returns (population moments; normal: 3)")
         for w in MOMENT_WINDOWS
     ),
     *(
         _define(f"q{q:02d}_252", "close", YEAR + 1, "standard deviations",
-                f"{q} % quantile of 252 returns / their deviation")
+                f"q{q:02d} / deviation of the last 252 daily log returns")
         for q in (5, 95)
     ),
     _define("tail_ratio_252", "close", YEAR + 1, "log ratio",
-            "log of the 95 % quantile / the absolute 5 % quantile of 252 returns"),
+            "ln(q95 / −q05) of the last 252 daily log returns; NaN unless q05 < 0 < q95"),
     _define("cvar05_252", "close", YEAR + 1, "standard deviations",
-            f"mean of the {TAIL} lowest of 252 returns / their deviation"),
+            f"mean of the {TAIL} lowest of the last 252 daily log returns / deviation of all"),
     _define("hill_left_252", "close", YEAR + 1, "1/tail exponent",
-            f"Hill estimate from the {TAIL} lowest of 252 returns", "Hill 1975"),
+            f"mean of ln(x_i / x_{TAIL + 1}), i = 1…{TAIL}: x_i is the i-th largest loss −r of "
+            "252 sessions; NaN unless all are losses", "Hill 1975"),
     _define("iqr_252", "close", YEAR + 1, "standard deviations",
-            "interquartile range of 252 returns / their deviation"),
+            "(q75 − q25) / deviation of the last 252 daily log returns"),
     _define("quantile_skew_252", "close", YEAR + 1, "ratio in [-1, 1]",
-            "(q95 + q05 − 2 median) / (q95 − q05) of 252 returns", "Bowley; Hinkley 1975"),
+            "(q95 + q05 − 2 q50) / (q95 − q05) of the last 252 daily log returns",
+            "Bowley; Hinkley 1975"),
     _define("max_21", "close", SIGMA_LOOKBACK, "daily volatilities",
-            "highest of 21 daily returns, per σ", "Bali, Cakici & Whitelaw 2011"),
+            "highest of the last 21 daily log returns / σ_t", "Bali, Cakici & Whitelaw 2011"),
     _define("min_21", "close", SIGMA_LOOKBACK, "daily volatilities",
-            "lowest of 21 daily returns, per σ"),
+            "lowest of the last 21 daily log returns / σ_t"),
     *(
         _define(f"autocorr_{lag}_{w}", "close", w + lag + 1, "correlation",
-                f"lag-{lag} autocorrelation of returns over {w} sessions")
+                f"correlation of r_t with r_t−{lag} over the pairs of the last {w} sessions")
         for lag, w in AUTOCORRELATIONS
     ),
     *(
         _define(f"var_ratio_{q}_{w}", "close", w + q, "log ratio",
-                f"log of the variance of {q}-session returns / {q}× the daily one, {w} sessions",
+                f"ln(v_{q} / ({q} v_1)): v_n = variance of the last {w} overlapping n-session log "
+                "returns",
                 "Lo & MacKinlay 1988")
         for q, w in VARIANCE_RATIOS
     ),
     _define("hurst_252", "close", YEAR, "exponent",
-            "slope of log deviation of price changes on log lag (1–32) within 252 sessions",
+            "least-squares slope of ln s_n on ln n, n = 1, 2, 4, …, 32: s_n = deviation of "
+            "ln(C_t / C_t−n) over the pairs within 252 closes",
             "structure-function Hurst exponent"),
     _define("dfa_252", "close", YEAR, "exponent",
-            "slope of log detrended fluctuation of log price on log scale (8–64), 252 sessions",
+            "least-squares slope of ln F_n on ln n, n = 8, 16, 32, 64: F_n² = mean over all boxes "
+            "of n successive closes within 252 of the mean squared residual of ln C from its line",
             "Peng et al. 1994, with overlapping boxes"),
     *(
         _define(f"entropy_{w}", "close", w + 2, "share of the maximum",
-                f"permutation entropy of order 3 of closes over {w} patterns",
+                f"−Σ p ln p / ln 6: p = shares of the 6 orders of (C_t−2, C_t−1, C_t) over {w} "
+                "sessions",
                 "Bandt & Pompe 2002")
         for w in (63, 252)
     ),
     _define("runs_63", "close", 65, "standard deviations",
-            "sign changes of returns in 63 sessions against independence",
+            "(share of the last 63 sessions with r_t r_t−1 < 0, minus ½) × 2 √63",
             "Wald & Wolfowitz 1940, with equal odds"),
 )  # fmt: skip
 

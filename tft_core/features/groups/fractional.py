@@ -16,15 +16,15 @@ _SOURCE = "López de Prado 2018, ch. 5, fixed-width window"
 FEATURES = (
     *(
         _define(f"price_d{round(100 * d)}", "close", SIGMA_LOOKBACK, "daily volatilities",
-                f"fractional difference of order {d} of log price over {WINDOW} sessions, per σ; "
-                "the oldest weight makes them sum to 0", _SOURCE)
+                f"Σ w_k ln C_t−k / σ_t, k = 0…{WINDOW - 1}: w_0 = 1, w_k = −w_k−1 ({d} − k + 1) / "
+                "k, the oldest w such that all sum to 0", _SOURCE)
         for d in ORDERS
     ),
     _define("price_z_d40_126", "close", WINDOW + 125, "standard deviations",
-            "fractional difference of order 0.4 of log price, standardised over 126 sessions",
+            "z-score over 126 sessions of Σ w_k ln C_t−k, weights as frac_price_d40",
             _SOURCE),
     _define("volume_d40", "volume", WINDOW, "log units",
-            f"fractional difference of order 0.4 of log volume over {WINDOW} sessions", _SOURCE),
+            "Σ w_k ln V_t−k, weights as frac_price_d40", _SOURCE),
 )  # fmt: skip
 
 

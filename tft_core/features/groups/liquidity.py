@@ -12,47 +12,51 @@ _CV = "close volume"
 FEATURES = (
     *(
         _define(f"volume_z_{w}", "volume", w, "standard deviations",
-                f"log volume, standardised over {w} sessions")
+                f"z-score of ln V over {w} sessions")
         for w in (21, 63, 252)
     ),
     _define("volume_ratio_5_63", "volume", 63, "log ratio",
-            "log of mean volume over 5 / over 63 sessions"),
+            "ln(mean of V over 5 / over 63 sessions)"),
     _define("volume_trend_63", "volume", 63, "t statistic",
-            "t statistic of the slope of log volume over 63 sessions"),
+            "least-squares slope of ln V on the session number over 63 sessions / its standard "
+            "error"),
     _define("amihud_5_63", _CV, 64, "log ratio",
-            "log of mean |return| per traded value over 5 / over 63 sessions", "Amihud 2002"),
+            "ln(mean of a over 5 / over 63 sessions): a = |r| / (C V)", "Amihud 2002"),
     _define("amihud_21_252", _CV, 253, "log ratio",
-            "log of mean |return| per traded value over 21 / over 252 sessions", "Amihud 2002"),
+            "ln(mean of a over 21 / over 252 sessions): a = |r| / (C V)", "Amihud 2002"),
     _define("amihud_z_252", _CV, 273, "standard deviations",
-            "log of the 21-session Amihud measure, standardised over 252 sessions",
+            "z-score over 252 sessions of ln(mean of |r| / (C V) over 21 sessions)",
             "Amihud 2002"),
     _define("volume_vol_21", "volume", 22, "log units",
-            "deviation of the daily change of log volume over 21 sessions"),
+            "deviation of ln(V_t / V_t−1) over 21 sessions"),
     *(
         _define(f"obv_{w}", _CV, w + 1, "ratio in [-1, 1]",
-                f"volume of rises minus of falls / volume, {w} sessions",
+                f"Σ sign(r) V / Σ V over {w} sessions",
                 "Granville 1963, on-balance volume, normalised")
         for w in (21, 63)
     ),
     _define("ret_volume_corr_63", _CV, 64, "correlation",
-            "correlation of returns with the change of log volume over 63 sessions"),
+            "correlation of r with ln(V_t / V_t−1) over 63 sessions"),
     _define("absret_volume_corr_63", _CV, 64, "correlation",
-            "correlation of absolute returns with log volume over 63 sessions"),
+            "correlation of |r| with ln V over 63 sessions"),
     _define("cmf_20", "high low close volume", 20, "ratio in [-1, 1]",
-            "Chaikin money flow over 20 sessions", "Chaikin"),
+            "Σ V (2C − H − L) / (H − L) / Σ V over 20 sessions", "Chaikin"),
     _define("force_21", _CV, 22, "ratio in [-1, 1]",
-            "sum of return × volume / sum of |return| × volume, 21 sessions", "Elder 1993"),
+            "Σ r V / Σ |r| V over 21 sessions", "Elder 1993"),
     *(
         _define(f"vwap_gap_{w}", _CV, SIGMA_LOOKBACK, "daily volatilities",
-                f"log of close / volume-weighted mean close of {w} sessions, per σ")
+                f"ln(C / (Σ C V / Σ V over {w} sessions)) / σ_t")
         for w in (21, 63)
     ),
     _define("zero_share_63", "close", 64, "share",
-            "share of unchanged closes in 63 sessions", "Lesmond, Ogden & Trzcinka 1999"),
+            "share of the last 63 sessions with r = 0", "Lesmond, Ogden & Trzcinka 1999"),
     _define("roll_spread_63", "close", 65, "daily volatilities",
-            "2√max(−cov(r_t, r_t−1), 0) over 63 sessions / their deviation", "Roll 1984"),
+            "2 √max(−cov(r_t, r_t−1), 0) over 63 sessions / deviation of r", "Roll 1984"),
     _define("hl_spread_21", "high low close", 22, "ratio",
-            "mean high–low spread estimate over 21 sessions, negative ones as 0",
+            "mean over 21 sessions of max(2(e^α − 1)/(1 + e^α), 0): α = (√(2β) − √β)/k − √(γ/k), "
+            "k = 3 − 2√2, β = ln(H/L)² of both last sessions, γ = squared log range of the two "
+            "together; today's H and L first divided by L/C_t−1 if L > C_t−1, by H/C_t−1 if "
+            "H < C_t−1",
             "Corwin & Schultz 2012"),
 )  # fmt: skip
 

@@ -17,7 +17,7 @@ FEATURES = (
     *(
         _define(
             f"norm_ret_{h}", "close", SIGMA_LOOKBACK, "volatilities of the horizon",
-            f"simple return over {h} sessions / (σ_t √{h})",
+            f"(C_t / C_t−{h} − 1) / (σ_t √{h})",
             "X-Trend (arXiv 2310.10500v2) eq. 5",
         )
         for h in HORIZONS
@@ -25,9 +25,8 @@ FEATURES = (
     *(
         _define(
             f"macd_{s}_{w}", "close", k.MAX_LAG + SIGNAL_WINDOW - 1, "standard deviations",
-            f"(EWMA_{s} − EWMA_{w} of price) / its {PRICE_WINDOW}-session deviation, over the "
-            f"{SIGNAL_WINDOW}-session deviation of that; α = 1/time scale, truncated at "
-            f"{k.MAX_LAG} sessions",
+            f"q / deviation of q over {SIGNAL_WINDOW} sessions, where q = (Wilder {s} of C − "
+            f"Wilder {w} of C) / deviation of C over {PRICE_WINDOW} sessions",
             "X-Trend (arXiv 2310.10500v2) eq. 6; Baz et al. 2015",
         )
         for s, w in SPEEDS

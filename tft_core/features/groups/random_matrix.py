@@ -26,40 +26,46 @@ _MP = "Marchenko & Pastur 1967; Laloux et al. 1999"
 FEATURES = (
     *(
         _define(f"top_share_{w}", "close", _OWN + w - 1, "share",
-                f"largest eigenvalue of the correlation matrix of {w} sessions / number of assets",
+                f"λ_max / n: λ the eigenvalues of the correlation matrix of the members' z over "
+                f"{w} market sessions, n its assets",
                 _ABSORB)
         for w in (MEDIUM, LONG)
     ),
     _define("absorption_126", "close", _OWN + LONG - 1, "share",
-            "share of the top fifth of the eigenvalues, 126 sessions", _ABSORB),
+            "Σ of the ⌈n/5⌉ largest λ / n over 126 market sessions", _ABSORB),
     _define("mp_excess_126", "close", _OWN + LONG - 1, "share",
-            "share of eigenvalues' sum above the Marchenko–Pastur edge, 126 sessions", _MP),
+            "Σ max(λ − (1 + √(n/126))², 0) / n over 126 market sessions: what exceeds the "
+            "Marchenko–Pastur edge", _MP),
     _define("eig_entropy_126", "close", _OWN + LONG - 1, "share of the maximum",
-            "entropy of the eigenvalues' shares / log of the number of assets"),
+            "−Σ p ln p / ln n: p = λ / n over 126 market sessions"),
     _define("eff_bets_126", "close", _OWN + LONG - 1, "share",
-            "(Σλ)² / Σλ² / number of assets: participation ratio", "Meucci 2009, in spirit"),
+            "(Σλ)² / Σλ² / n over 126 market sessions: participation ratio",
+            "Meucci 2009, in spirit"),
     *(
         _define(f"mean_corr_{w}", "close", _OWN + w - 1, "correlation",
-                f"mean pairwise correlation over {w} sessions")
+                f"mean correlation of two different members' z over {w} market sessions")
         for w in (MEDIUM, LONG)
     ),
     _define("corr_shift_21_126", "close", _OWN + LONG - 1, "correlation",
-            "mean pairwise correlation over 21 minus over 126 sessions"),
+            "mean pairwise correlation over 21 minus over 126 market sessions"),
     _define("top_shift_21", "close", _OWN + MEDIUM + SHORT - 1, "share",
-            "63-session top eigenvalue share minus its value 21 market sessions ago", _ABSORB),
+            "rmt_top_share_63 minus its value 21 market sessions ago", _ABSORB),
     _define("loading_126", "close", _OWN + LONG - 1, "loading",
-            "asset's entry in the top eigenvector × √assets, signed so that the mean is positive"),
+            "asset's entry in the unit eigenvector of λ_max (126 market sessions) × √n, signed so "
+            "that the entries sum to something positive"),
     _define("peer_corr_63", "close", _OWN + MEDIUM - 1, "correlation",
-            "asset's mean correlation with the other members over 63 sessions"),
+            "mean correlation of the asset's z with each other member's over 63 market sessions"),
     *(
         _define(f"mkt_corr_{w}", "close", _OWN + w - 1, "correlation",
-                f"asset's correlation with the mean scaled return of the universe, {w} sessions")
+                f"correlation of the asset's z with the universe's mean z over {w} market sessions")
         for w in (MEDIUM, 252)
     ),
     _define("mkt_beta_63", "close", _OWN + MEDIUM - 1, "ratio",
-            "slope of the asset's scaled return on the universe's mean one, 63 sessions"),
+            "least-squares slope of the asset's z on the universe's mean z over 63 market "
+            "sessions"),
     _define("resid_ret_21", "close", _OWN + MEDIUM - 1, "volatilities of the horizon",
-            "21-session sum of scaled return minus market beta × the universe's, / √21"),
+            "(Σ z − rmt_mkt_beta_63 × Σ of the universe's mean z) / √21, sums over 21 market "
+            "sessions"),
 )  # fmt: skip
 
 

@@ -14,47 +14,47 @@ _OHLC = "open high low close"
 FEATURES = (
     *(
         _define(f"close_pos_{w}", "close", w, "0–1",
-                f"place of the close between the lowest and highest close of {w} sessions")
+                f"(C − lowest C) / (highest C − lowest C) of {w} sessions")
         for w in CLOSE_WINDOWS
     ),
     *(
         _define(f"drawdown_{w}", "close", w, "log return",
-                f"log of the close / the highest close of {w} sessions")
+                f"ln(C / highest C of {w} sessions)")
         for w in (63, 252)
     ),
     _define("runup_252", "close", 252, "log return",
-            "log of the close / the lowest close of 252 sessions"),
+            "ln(C / lowest C of 252 sessions)"),
     *(
         _define(f"{side}_age_252", "close", 252, "share of the window",
-                f"sessions since the {word} close of 252 sessions / 251",
+                f"sessions since the {word} C of 252 sessions / 251",
                 "Gray & Vogel; George & Hwang 2004")
         for side, word in (("high", "highest"), ("low", "lowest"))
     ),
     _define("hl_norm", "high low close", SIGMA_LOOKBACK, "daily volatilities",
-            "log of high / low of the session, per σ"),
+            "ln(H / L) / σ_t"),
     _define("hl_ratio_5_63", "high low", 63, "log ratio",
-            "log of the mean log range over 5 / over 63 sessions"),
+            "ln(mean of ln(H/L) over 5 / over 63 sessions)"),
     _define("close_loc_1", "high low close", 1, "-1–1",
-            "place of the close in the session's range, −1 at the low, 1 at the high"),
+            "(2C − H − L) / (H − L)"),
     _define("close_loc_21", "high low close", 21, "-1–1",
-            "mean place of the close in the session's range over 21 sessions"),
-    _define("body_1", _OHLC, 1, "-1–1", "(close − open) / (high − low) of the session"),
+            "mean over 21 sessions of (2C − H − L) / (H − L)"),
+    _define("body_1", _OHLC, 1, "-1–1", "(C − O) / (H − L)"),
     _define("body_21", _OHLC, 21, "-1–1",
-            "sum of close − open / sum of high − low over 21 sessions, in logs"),
+            "Σ ln(C/O) / Σ ln(H/L) over 21 sessions"),
     _define("wick_skew_21", _OHLC, 21, "ratio",
-            "sum of upper minus lower shadows / sum of ranges over 21 sessions, in logs"),
+            "Σ (ln(H / max(O, C)) − ln(min(O, C) / L)) / Σ ln(H/L) over 21 sessions"),
     _define("gap_1", "open close", SIGMA_LOOKBACK, "daily volatilities",
-            "log of the open / the previous close, per σ"),
+            "ln(O_t / C_t−1) / σ_t"),
     _define("gap_share_63", "open close", 64, "share",
-            "overnight share of squared overnight plus intraday log moves over 63 sessions"),
+            "Σ g² / (Σ g² + Σ d²) over 63 sessions: g = ln(O_t / C_t−1), d = ln(C / O)"),
     _define("gap_sum_21", "open close", SIGMA_LOOKBACK, "volatilities of the horizon",
-            "sum of overnight log moves over 21 sessions / (σ √21)"),
+            "Σ ln(O_t / C_t−1) over 21 sessions / (σ_t √21)"),
     _define("intraday_sum_21", "open close", SIGMA_LOOKBACK, "volatilities of the horizon",
-            "sum of open-to-close log moves over 21 sessions / (σ √21)"),
+            "Σ ln(C / O) over 21 sessions / (σ_t √21)"),
     _define("gap_fill_corr_63", "open close", 64, "correlation",
-            "correlation of the gap with the intraday move that follows, 63 sessions"),
+            "correlation of ln(O_t / C_t−1) with ln(C_t / O_t) over 63 sessions"),
     _define("channel_pos_63", "high low close", 63, "0–1",
-            "place of the close between the lowest low and highest high of 63 sessions",
+            "(C − lowest L) / (highest H − lowest L) of 63 sessions",
             "Donchian channel"),
 )  # fmt: skip
 

@@ -19,34 +19,34 @@ _define = definer("ret")
 
 FEATURES = (
     *(
-        _define(f"{w}", "close", w + 1, "log return", f"log return over {w} sessions")
+        _define(f"{w}", "close", w + 1, "log return", f"ln(C_t / C_t−{w})")
         for w in RETURNS
     ),
     *(
         _define(
             f"skip_{w}_{s}", "close", w + 1, "log return",
-            f"log return from {w} to {s} sessions ago", "Jegadeesh & Titman 1993",
+            f"ln(C_t−{s} / C_t−{w})", "Jegadeesh & Titman 1993",
         )
         for w, s in SKIPS
     ),
     *(
         _define(
             f"sharpe_{w}", "close", w + 1, "daily Sharpe ratio",
-            f"mean over population deviation of {w} daily log returns",
+            f"mean / deviation of the last {w} daily log returns",
         )
         for w in SHARPES
     ),
     *(
         _define(
             f"up_share_{w}", "close", w + 1, "share",
-            f"share of the last {w} sessions with a positive return",
+            f"share of the last {w} daily log returns that are above 0",
         )
         for w in UP_SHARES
     ),
     *(
         _define(
             f"efficiency_{w}", "close", w + 1, "ratio in [-1, 1]",
-            f"net log return over {w} sessions / sum of absolute daily ones",
+            f"ln(C_t / C_t−{w}) / Σ|r| over the same {w} sessions",
             "Kaufman 1995, efficiency ratio, signed",
         )
         for w in EFFICIENCIES
@@ -54,20 +54,22 @@ FEATURES = (
     *(
         _define(
             f"accel_{s}_{w}", "close", SIGMA_LOOKBACK, "daily volatilities",
-            f"mean daily return over {s} minus over {w} sessions, per σ",
+            f"(ln(C_t / C_t−{s}) / {s} − ln(C_t / C_t−{w}) / {w}) / σ_t",
         )
         for s, w in ACCELERATIONS
     ),
     *(
         _define(
             f"trend_t_{w}", "close", w, "t statistic",
-            f"t statistic of the least-squares slope of log price over {w} sessions",
+            f"least-squares slope of ln C on the session number over {w} sessions / its standard "
+            f"error (residual variance with {w} − 2 degrees of freedom)",
         )
         for w in TRENDS
     ),
     _define(
         "streak", "close", MAX_STREAK + 1, "sessions",
-        f"consecutive rises (+) or falls (−) up to now, at most {MAX_STREAK}",
+        f"number of consecutive r > 0 up to now, or minus the number of consecutive r < 0, at "
+        f"most {MAX_STREAK}; 0 if r_t = 0",
     ),
 )  # fmt: skip
 

@@ -29,87 +29,103 @@ FEATURES = (
     *(
         _define(
             f"rsi_{p}", "close", _FULL + 1, "0–100",
-            f"relative strength index, Wilder period {p}, at most {_FULL} sessions",
+            f"100 u / (u + d): u, d = Wilder {p} of max(ΔC, 0), of max(−ΔC, 0)",
             "Wilder 1978; tends to TA-Lib RSI",
         )
         for p in RSI_PERIODS
     ),
     _define(
         "stochrsi_14", "close", _FULL + 14, "0–1",
-        "place of the 14-session RSI in its own 14-session range", "Chande & Kroll 1994",
+        "(ta_rsi_14 − its lowest) / (highest − lowest) of the last 14 sessions",
+        "Chande & Kroll 1994",
     ),
-    _define("bb_pctb_20", "close", 20, "bands", "place in the Bollinger band, 0 low, 1 high, "
-            "20 sessions, 2 deviations", f"{_TALIB} BBANDS"),
-    _define("bb_width_20", "close", 20, "ratio", "Bollinger band width / its middle, 20 sessions",
+    _define("bb_pctb_20", "close", 20, "bands", "(C − lower) / (upper − lower); bands: mean of C "
+            "over 20 sessions ± 2 deviations", f"{_TALIB} BBANDS"),
+    _define("bb_width_20", "close", 20, "ratio", "4 deviations of C over 20 sessions / its mean",
             f"{_TALIB} BBANDS"),
-    _define("bb_pctb_63", "close", 63, "bands", "place in the Bollinger band over 63 sessions",
+    _define("bb_pctb_63", "close", 63, "bands", "as ta_bb_pctb_20, over 63 sessions",
             f"{_TALIB} BBANDS"),
-    _define("ppo_12_26", "close", _FULL, "ratio", "(EMA 12 − EMA 26) / EMA 26 of price",
+    _define("ppo_12_26", "close", _FULL, "ratio", "(EMA 12 of C − EMA 26 of C) / EMA 26 of C",
             "Appel; tends to TA-Lib PPO with EMA"),
     _define("ppo_hist_9", "close", _FULL + _SHORT - 1, "ratio",
-            "percentage price oscillator minus its EMA 9", "Appel"),
+            f"ta_ppo_12_26 minus its EMA 9 (at most {_SHORT} sessions)", "Appel"),
     _define("trix_15", "close", 3 * _MEDIUM - 1, "ratio",
-            "one-session rate of change of the triple EMA 15", "Hutson; tends to TA-Lib TRIX"),
+            f"e_t / e_t−1 − 1: e is the EMA 15 of the EMA 15 of the EMA 15 of C, each of at most "
+            f"{_MEDIUM} sessions", "Hutson; tends to TA-Lib TRIX"),
     _define("tsi_25_13", "close", _FULL + _MEDIUM, "ratio in [-1, 1]",
-            "double-smoothed log return / double-smoothed absolute one (EMA 25, EMA 13)",
+            f"s(r) / s(|r|): s is the EMA 13 (at most {_MEDIUM} sessions) of the EMA 25",
             "Blau 1991, true strength index"),
     *(
         _define(f"sma_gap_{w}", "close", SIGMA_LOOKBACK, "daily volatilities",
-                f"log of price / its {w}-session mean, per σ")
+                f"ln(C / mean of C over {w} sessions) / σ_t")
         for w in SMA_GAPS
     ),
     *(
         _define(f"sma_cross_{s}_{w}", "close", SIGMA_LOOKBACK, "daily volatilities",
-                f"log of the {s}-session / the {w}-session mean price, per σ")
+                f"ln(mean of C over {s} / over {w} sessions) / σ_t")
         for s, w in SMA_CROSSES
     ),
     _define("linreg_slope_20", "close", SIGMA_LOOKBACK, "daily volatilities",
-            "least-squares slope of log price over 20 sessions, per σ",
+            "least-squares slope of ln C on the session number over 20 sessions / σ_t",
             f"{_TALIB} LINEARREG_SLOPE"),
     _define("tsf_gap_20", "close", SIGMA_LOOKBACK, "daily volatilities",
-            "log price minus its one-step regression forecast over 20 sessions, per σ",
+            "(ln C − f) / σ_t: f extends the least-squares line of ln C over 20 sessions by one "
+            "session",
             f"{_TALIB} TSF"),
     *(
-        _define(f"cci_{w}", _HLC, w, "index", f"commodity channel index over {w} sessions",
+        _define(f"cci_{w}", _HLC, w, "index",
+                f"(p − m) / (0.015 mean of |p − m|): p = (H+L+C)/3, m its mean over {w} sessions",
                 f"Lambert 1980; {_TALIB} CCI")
         for w in (20, 63)
     ),
     *(
-        _define(f"willr_{w}", _HLC, w, "-100–0", f"Williams %R over {w} sessions",
+        _define(f"willr_{w}", _HLC, w, "-100–0",
+                f"−100 (highest H − C) / (highest H − lowest L) of {w} sessions",
                 f"{_TALIB} WILLR")
         for w in (14, 63)
     ),
     _define("stoch_d_14", _HLC, 16, "0–100",
-            "mean over 3 sessions of the stochastic %K of 14 sessions", f"{_TALIB} STOCHF"),
+            "mean over 3 sessions of 100 (C − lowest L) / (highest H − lowest L) of 14 sessions",
+            f"{_TALIB} STOCHF"),
     *(
         _define(f"aroon_{w}", "high low", w + 1, "-100–100",
-                f"Aroon oscillator over {w} sessions", f"{_TALIB} AROONOSC")
+                f"100 (age of the lowest L − age of the highest H) / {w}: sessions since the "
+                f"extreme of {w} + 1 sessions", f"{_TALIB} AROONOSC")
         for w in (25, 63)
     ),
-    _define("mfi_14", "high low close volume", 15, "0–100", "money flow index over 14 sessions",
+    _define("mfi_14", "high low close volume", 15, "0–100",
+            "100 a / (a + b): Σ pV over 14 sessions "
+            "in which p = (H+L+C)/3 rose (a), fell (b)",
             "Quong & Soudack 1989; TA-Lib MFI without its absolute threshold"),
-    _define("ultosc", _HLC, 29, "0–100", "ultimate oscillator over 7, 14 and 28 sessions",
+    _define("ultosc", _HLC, 29, "0–100",
+            "100 (4 a_7 + 2 a_14 + a_28) / 7: a_n = Σ(C − min(L, C_t−1)) / "
+            "Σ(max(H, C_t−1) − min(L, C_t−1)) over n sessions",
             f"Williams 1976; {_TALIB} ULTOSC"),
     _define("bop_14", "open high low close", 14, "ratio in [-1, 1]",
-            "mean balance of power, (close − open)/(high − low), over 14 sessions",
+            "mean of (C − O) / (H − L) over 14 sessions",
             f"{_TALIB} BOP"),
     _define("natr_14", _HLC, _FULL + 1, "ratio",
-            f"average true range (Wilder 14, at most {_FULL} sessions) / close",
+            "atr_14 / C: atr_n = Wilder n of the true range max(H, C_t−1) − min(L, C_t−1)",
             "Wilder 1978; tends to TA-Lib NATR"),
     _define("atr_ratio_14_63", _HLC, _FULL + 1, "log ratio",
-            "log of the Wilder-14 / the Wilder-63 average true range"),
-    _define("adx_14", _HLC, 2 * _FULL, "0–100", "average directional index, Wilder 14",
+            "ln(atr_14 / atr_63), see ta_natr_14"),
+    _define("adx_14", _HLC, 2 * _FULL, "0–100", "100 × Wilder 14 of |ta_di_diff_14|",
             "Wilder 1978; tends to TA-Lib ADX"),
     _define("di_diff_14", _HLC, _FULL + 1, "ratio in [-1, 1]",
-            "(+DI − −DI) / (+DI + −DI), Wilder 14", "Wilder 1978"),
-    _define("vortex_14", _HLC, 15, "ratio", "vortex indicator VI+ − VI− over 14 sessions",
+            "(p − m) / (p + m): Wilder 14 of the rise of H where it "
+            "exceeds the fall of L and 0, and of the fall of L where it exceeds the rise of H and "
+            "0", "Wilder 1978"),
+    _define("vortex_14", _HLC, 15, "ratio",
+            "(Σ|H_t − L_t−1| − Σ|L_t − H_t−1|) / Σ true range, 14 sessions",
             "Botes & Siepman 2010"),
     _define("keltner_20", _HLC, _FULL + 1, "average true ranges",
-            "(close − EMA 20) / average true range (Wilder 14)", "Keltner channel position"),
+            "(C − EMA 20 of C) / atr_14, see ta_natr_14", "Keltner channel position"),
     _define("ichimoku_9_26", "high low close", SIGMA_LOOKBACK, "daily volatilities",
-            "log of the 9-session / the 26-session mid-price, per σ", f"{_TALIB} MIDPRICE"),
+            "ln(m_9 / m_26) / σ_t: m_n = (highest H + lowest L of n sessions) / 2",
+            f"{_TALIB} MIDPRICE"),
     _define("mass_25", "high low", 2 * _SHORT + 23, "index",
-            "sum over 25 sessions of EMA 9 of the range / its EMA 9", "Dorsey 1992, mass index"),
+            "Σ over 25 sessions of e / EMA 9 of e: e = EMA 9 of H − L, each of at most 63 sessions",
+            "Dorsey 1992, mass index"),
 )  # fmt: skip
 
 

@@ -19,92 +19,97 @@ FEATURES = (
     *(
         _define(
             f"cc_{w}", "close", w + 1, "per day",
-            f"population deviation of {w} daily log returns",
+            f"deviation of the last {w} daily log returns",
         )
         for w in CLOSE_WINDOWS
     ),
     _define(
         "ewm_20", "close", SIGMA_LOOKBACK, "per day",
-        "exponentially weighted deviation of daily returns, span 20, at most 252 sessions",
+        "σ_t with span 20 instead of 60",
     ),
     _define(
         "ewm_60", "close", SIGMA_LOOKBACK, "per day",
-        "σ_t: exponentially weighted deviation of daily returns, span 60, at most 252 sessions",
+        "σ_t: unbiased exponentially weighted deviation (span 60) of the last 252 simple returns",
         "X-Trend (arXiv 2310.10500v2) §3",
     ),
     *(
         _define(
             f"park_{w}", "high low", w, "per day",
-            f"Parkinson range volatility over {w} sessions", "Parkinson 1980",
+            f"√(mean of ln(H/L)² over {w} sessions / (4 ln 2))", "Parkinson 1980",
         )
         for w in RANGE_WINDOWS
     ),
     *(
         _define(
             f"gk_{w}", _BARS, w, "per day",
-            f"Garman–Klass volatility over {w} sessions", "Garman & Klass 1980",
+            f"√ of the mean over {w} sessions of ½ ln(H/L)² − (2 ln 2 − 1) ln(C/O)²",
+            "Garman & Klass 1980",
         )
         for w in RANGE_WINDOWS
     ),
     *(
         _define(
             f"rs_{w}", _BARS, w, "per day",
-            f"Rogers–Satchell volatility over {w} sessions", "Rogers & Satchell 1991",
+            f"√ of the mean over {w} sessions of ln(H/O) ln(H/C) + ln(L/O) ln(L/C)",
+            "Rogers & Satchell 1991",
         )
         for w in RANGE_WINDOWS
     ),
     *(
         _define(
             f"yz_{w}", _BARS, w + 1, "per day",
-            f"Yang–Zhang volatility over {w} sessions", "Yang & Zhang 2000",
+            f"√(v_o + k v_c + (1 − k) rs²) over n = {w} sessions: v_o, v_c sample variances "
+            f"(n − 1) of ln(O_t/C_t−1) and ln(C/O), rs as vol_rs_{w}, "
+            "k = 0.34 / (1.34 + (n + 1)/(n − 1))",
+            "Yang & Zhang 2000",
         )
         for w in RANGE_WINDOWS
     ),
     *(
         _define(
             f"ratio_{s}_{w}", "close", w + 1, "log ratio",
-            f"log of close-to-close volatility over {s} / over {w} sessions",
+            f"ln(vol_cc_{s} / vol_cc_{w})",
         )
         for s, w in RATIOS
     ),
     *(
         _define(
             f"of_vol_{w}", "close", w + 21, "log units",
-            f"deviation over {w} sessions of the log of 21-session volatility",
+            f"deviation over {w} sessions of ln(vol_cc_21)",
         )
         for w in OF_VOL_WINDOWS
     ),
     _define(
         "z_21_252", "close", 273, "standard deviations",
-        "log of 21-session volatility, standardised over 252 sessions",
+        "z-score over 252 sessions of ln(vol_cc_21)",
     ),
     _define(
         "rank_21_252", "close", 273, "rank in [-1, 1]",
-        "rank of 21-session volatility within its last 252 values",
+        "rank of vol_cc_21 among its last 252 values, −1 lowest, 1 highest, ties at their mean",
     ),
     *(
         _define(
             f"down_share_{w}", "close", w + 1, "share",
-            f"share of negative returns in the sum of squared returns of {w} sessions",
+            f"Σ r² over the r < 0 / Σ r², the last {w} daily log returns",
         )
         for w in DOWN_WINDOWS
     ),
     _define(
         "jump_share_63", "close", 65, "share",
-        "1 − bipower variation / realised variance over 63 sessions",
+        "1 − (π/2) mean of |r_t||r_t−1| / mean of r_t², over 63 sessions",
         "Barndorff-Nielsen & Shephard 2004",
     ),
     _define(
         "leverage_252", "close", 254, "correlation",
-        "correlation of a return with the next session's absolute return, 252 sessions",
+        "correlation of r_t−1 with |r_t| over the pairs of the last 252 sessions",
     ),
     _define(
         "cluster_252", "close", 254, "correlation",
-        "lag-1 autocorrelation of absolute returns over 252 sessions",
+        "correlation of |r_t−1| with |r_t| over the pairs of the last 252 sessions",
     ),
     _define(
         "park_cc_21", "high low close", 22, "log ratio",
-        "log of Parkinson / close-to-close volatility over 21 sessions",
+        "ln(vol_park_21 / vol_cc_21)",
     ),
 )  # fmt: skip
 

@@ -10,7 +10,6 @@ import pandas as pd
 from tft_core.checks import Finding, features_are_covered
 from tft_core.data.panel import MarketPanel
 from tft_core.data.quality import bar_findings, quality_summary
-from tft_core.data.universe import Universe, UniverseConfig
 from tft_core.errors import DataError
 from tft_core.features.as_known import session_risk
 from tft_core.features.builder import MegaFeatureBuilder
