@@ -289,9 +289,9 @@ class MegaFeatureBuilder:
         for columns, group in self._placed("own_sessions"):
             lookback = np.array([f.lookback for f in group.features])
             part = bars.newest(int(lookback.max()))
-            result = _compute(group, part, [part.shape])
+            result = _compute(group, part, [part.shape, (part.shape[0], part.n_out)])
             stacked = np.stack(
-                [result[f.name][:, part.first_out :] for f in group.features], axis=-1
+                [part.asked(result[f.name]) for f in group.features], axis=-1
             )  # asset, session, feature
             for i, (place, asset) in enumerate(chunk):
                 rows = index.rows[asset]
@@ -317,11 +317,14 @@ class MegaFeatureBuilder:
         history = np.arange(grid.first_out, len(grid.rows)) + 1
         is_own = has_session[rows - first_row]
         for columns, group in self._placed("market"):
-            result = _compute(group, grid, [grid.shape, grid.shape[:1]])
+            n_out, n_assets = grid.n_out, grid.shape[1]
+            shapes = [grid.shape, grid.shape[:1], (n_out, n_assets), (n_out,)]
+            result = _compute(group, grid, shapes)
             for column, feature in zip(
                 range(columns.start, columns.stop), group.features, strict=True
             ):
-                wide = result[feature.name][grid.first_out :]
+                wide = result[feature.name]
+                wide = wide[len(wide) - n_out :]
                 wide = wide[:, assets] if wide.ndim == 2 else wide[:, None]
                 valid = np.isfinite(wide) & is_own & (history >= feature.lookback)[:, None]
                 values[rows - first_row, :, column] = np.where(valid, wide, np.nan)

@@ -67,6 +67,11 @@ class MarketGrid:
         return np.flatnonzero((size > 0) & (present >= universe.min_present * size))
 
     @property
+    def n_out(self) -> int:
+        """Number of newest market sessions that are asked for."""
+        return len(self.rows) - self.first_out
+
+    @property
     def shape(self) -> tuple[int, int]:
         return self.is_member.shape  # type: ignore[return-value]
 

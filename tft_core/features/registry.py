@@ -81,7 +81,8 @@ class FeatureGroup:
     title: str
     axis: Literal["own_sessions", "market"]
     """``own_sessions``: ``compute`` takes ``OwnSessions`` and returns (asset, session) arrays.
-    ``market``: it takes ``MarketGrid`` and returns (session,) or (session, asset) arrays."""
+    ``market``: it takes ``MarketGrid`` and returns (session,) or (session, asset) arrays. The
+    sessions are all of the input's, or only its newest ``n_out``, which are asked for."""
     features: tuple[Feature, ...]
     compute: Callable[[Any], Mapping[str, np.ndarray]]
     version: int = 1

@@ -101,6 +101,11 @@ class OwnSessions:
     """The bars that these are the newest columns of."""
     offset: int = 0
 
+    @property
+    def n_out(self) -> int:
+        """Number of newest columns that are asked for."""
+        return self.close.shape[1] - self.first_out
+
     def newest(self, lookback: int) -> "OwnSessions":
         """Only the columns that features of this lookback need for the columns asked for."""
         offset = max(self.first_out - lookback + 1, 0)
@@ -143,6 +148,10 @@ class OwnSessions:
     @property
     def shape(self) -> tuple[int, int]:
         return self.close.shape  # type: ignore[return-value]
+
+    def asked(self, values: np.ndarray) -> np.ndarray:
+        """The columns of an array that are asked for."""
+        return k.recent(values, self.n_out)
 
     def table_column(self, group: str, column: str) -> np.ndarray:
         """A column of a user table on the assets' sessions, matched by date and symbol.

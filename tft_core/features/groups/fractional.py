@@ -42,12 +42,13 @@ def difference_weights(order: float, window: int = WINDOW) -> Float[np.ndarray, 
 def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
     """All features of the group."""
     out: dict[str, np.ndarray] = {}
+    n, sigma = bars.n_out, bars.asked(bars.sigma)
+    path = k.fir(bars.log_close, difference_weights(0.4), n + 125)
     for d in ORDERS:
-        memory = k.fir(bars.log_close, difference_weights(d))
-        out[f"frac_price_d{round(100 * d)}"] = k.ratio(memory, bars.sigma)
-        if d == 0.4:
-            out["frac_price_z_d40_126"] = k.move_zscore(memory, 126)
-    out["frac_volume_d40"] = k.fir(bars.log_volume, difference_weights(0.4))
+        memory = path if d == 0.4 else k.fir(bars.log_close, difference_weights(d), n)
+        out[f"frac_price_d{round(100 * d)}"] = k.ratio(bars.asked(memory), sigma)
+    out["frac_price_z_d40_126"] = k.move_zscore(path, 126, newest=n)
+    out["frac_volume_d40"] = k.fir(bars.log_volume, difference_weights(0.4), n)
     return out
 
 

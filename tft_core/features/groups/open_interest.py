@@ -39,24 +39,25 @@ FEATURES = (
 def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
     """All features of the group."""
     out: dict[str, np.ndarray] = {}
-    level, ret = bars.log_open_interest, bars.log_ret
+    level, ret, n = bars.log_open_interest, bars.log_ret, bars.n_out
     for w in (1, 5, 21, 63):
-        out[f"oi_chg_{w}"] = k.diff(level, w)
+        out[f"oi_chg_{w}"] = k.diff(level, w, n)
     for w in (63, 252):
-        out[f"oi_z_{w}"] = k.move_zscore(level, w)
-    out["oi_turnover_z_63"] = k.move_zscore(bars.log_volume - level, 63)
+        out[f"oi_z_{w}"] = k.move_zscore(level, w, newest=n)
+    out["oi_turnover_z_63"] = k.move_zscore(bars.log_volume - level, 63, newest=n)
     turnover = k.ratio(bars.volume, bars.open_interest)
     out["oi_turnover_ratio_21_252"] = k.log(
-        k.ratio(k.move_mean(turnover, 21), k.move_mean(turnover, 252))
+        k.ratio(k.move_mean(turnover, 21, newest=n), k.move_mean(turnover, 252, newest=n))
     )
     change = k.diff(level)
-    out["oi_price_corr_63"] = k.move_corr(ret, change, 63)
+    out["oi_price_corr_63"] = k.move_corr(ret, change, 63, newest=n)
     built = k.diff(bars.open_interest)
     for w in (21, 63):
-        size = k.move_sum(np.where(np.isnan(ret), np.nan, np.abs(built)), w)
-        out[f"oi_flow_{w}"] = k.ratio(k.move_sum(np.sign(ret) * built, w), size)
+        size = k.move_sum(np.where(np.isnan(ret), np.nan, np.abs(built)), w, newest=n)
+        signed = k.move_sum(np.sign(ret) * built, w, newest=n)
+        out[f"oi_flow_{w}"] = k.ratio(signed, size)
     both = np.where(np.isnan(ret + built), np.nan, (ret > 0.0) & (built > 0.0))
-    out["oi_long_build_share_21"] = k.move_mean(both, 21)
+    out["oi_long_build_share_21"] = k.move_mean(both, 21, newest=n)
     return out
 
 

@@ -37,14 +37,17 @@ FEATURES = (
 def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
     """All features of the group."""
     out: dict[str, np.ndarray] = {}
+    close, n, sigma = bars.close, bars.n_out, bars.asked(bars.sigma)
     for h in HORIZONS:
-        simple = k.ratio(bars.close, k.lag(bars.close, h)) - 1.0
-        out[f"paper_norm_ret_{h}"] = k.ratio(simple, bars.sigma * h**0.5)
-    deviation = k.move_std(bars.close, PRICE_WINDOW)
+        simple = k.ratio(bars.asked(close), k.lag(close, h, n)) - 1.0
+        out[f"paper_norm_ret_{h}"] = k.ratio(simple, sigma * h**0.5)
+    path = n + SIGNAL_WINDOW - 1
+    deviation = k.move_std(close, PRICE_WINDOW, newest=path)
     for s, w in SPEEDS:
-        spread = k.ewm_mean(bars.close, 1.0 / s) - k.ewm_mean(bars.close, 1.0 / w)
+        spread = k.wilder(close, s, newest=path) - k.wilder(close, w, newest=path)
         signal = k.ratio(spread, deviation)
-        out[f"paper_macd_{s}_{w}"] = k.ratio(signal, k.move_std(signal, SIGNAL_WINDOW))
+        scale = k.move_std(signal, SIGNAL_WINDOW, newest=n)
+        out[f"paper_macd_{s}_{w}"] = k.ratio(bars.asked(signal), scale)
     return out
 
 

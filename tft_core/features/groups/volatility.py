@@ -117,53 +117,58 @@ FEATURES = (
 def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
     """All features of the group."""
     out: dict[str, np.ndarray] = {}
-    ret = bars.log_ret
-    close_vol = {w: k.move_std(ret, w) for w in CLOSE_WINDOWS}
+    ret, n = bars.log_ret, bars.n_out
+    close_vol = {w: k.move_std(ret, w, newest=n) for w in CLOSE_WINDOWS}
     for w in CLOSE_WINDOWS:
         out[f"vol_cc_{w}"] = close_vol[w]
-    out["vol_ewm_20"] = k.ewm_std_daily(bars.ret, span=20)
-    out["vol_ewm_60"] = bars.sigma
+    out["vol_ewm_20"] = k.ewm_std_daily(bars.ret, span=20, newest=n)
+    out["vol_ewm_60"] = bars.asked(bars.sigma)
     out |= _range_estimators(bars)
     for s, w in RATIOS:
         out[f"vol_ratio_{s}_{w}"] = k.log(k.ratio(close_vol[s], close_vol[w]))
-    log_vol = k.log(close_vol[21])
+    log_vol = k.log(k.move_std(ret, 21, newest=n + 251))
     for w in OF_VOL_WINDOWS:
-        out[f"vol_of_vol_{w}"] = k.move_std(log_vol, w)
-    out["vol_z_21_252"] = k.move_zscore(log_vol, 252)
+        out[f"vol_of_vol_{w}"] = k.move_std(log_vol, w, newest=n)
+    out["vol_z_21_252"] = k.move_zscore(log_vol, 252, newest=n)
     # rounded: equal volatilities must tie whatever their last bit is
-    out["vol_rank_21_252"] = k.move_rank(np.round(log_vol, 9), 252)
+    out["vol_rank_21_252"] = k.move_rank(np.round(log_vol, 9), 252, newest=n)
     squared = ret**2
     falls = np.where(ret < 0.0, squared, 0.0 * squared)
     for w in DOWN_WINDOWS:
-        out[f"vol_down_share_{w}"] = k.ratio(k.move_sum(falls, w), k.move_sum(squared, w))
+        lost = k.move_sum(falls, w, newest=n)
+        out[f"vol_down_share_{w}"] = k.ratio(lost, k.move_sum(squared, w, newest=n))
     size = np.abs(ret)
-    bipower = np.pi / 2.0 * k.move_mean(size * k.lag(size), 63)
-    out["vol_jump_share_63"] = 1.0 - k.ratio(bipower, k.move_mean(squared, 63))
-    out["vol_leverage_252"] = k.move_corr(k.lag(ret), size, 252)
-    out["vol_cluster_252"] = k.move_corr(k.lag(size), size, 252)
+    bipower = np.pi / 2.0 * k.move_mean(size * k.lag(size), 63, newest=n)
+    out["vol_jump_share_63"] = 1.0 - k.ratio(bipower, k.move_mean(squared, 63, newest=n))
+    out["vol_leverage_252"] = k.move_corr(k.lag(ret), size, 252, newest=n)
+    out["vol_cluster_252"] = k.move_corr(k.lag(size), size, 252, newest=n)
     out["vol_park_cc_21"] = k.log(k.ratio(out["vol_park_21"], close_vol[21]))
     return out
 
 
 def _range_estimators(bars: OwnSessions) -> dict[str, np.ndarray]:
-    high_open = k.log(k.ratio(bars.high, bars.open))
-    low_open = k.log(k.ratio(bars.low, bars.open))
-    close_open = k.log(k.ratio(bars.close, bars.open))
-    overnight = k.log(k.ratio(bars.open, k.lag(bars.close)))
-    range_sq = k.log(k.ratio(bars.high, bars.low)) ** 2
+    n, reach = bars.n_out, bars.n_out + max(RANGE_WINDOWS) - 1
+    open_, high, low, close = (
+        k.recent(price, reach) for price in (bars.open, bars.high, bars.low, bars.close)
+    )
+    high_open, low_open = k.log(k.ratio(high, open_)), k.log(k.ratio(low, open_))
+    close_open = k.log(k.ratio(close, open_))
+    overnight = k.log(k.ratio(open_, k.lag(bars.close, 1, reach)))
+    range_sq = k.log(k.ratio(high, low)) ** 2
     klass = 0.5 * range_sq - (2.0 * np.log(2.0) - 1.0) * close_open**2
     satchell = high_open * (high_open - close_open) + low_open * (low_open - close_open)
     out: dict[str, np.ndarray] = {}
     for w in RANGE_WINDOWS:
-        out[f"vol_park_{w}"] = np.sqrt(k.move_mean(range_sq, w) / (4.0 * np.log(2.0)))
-        out[f"vol_gk_{w}"] = _root(k.move_mean(klass, w))
-        out[f"vol_rs_{w}"] = _root(k.move_mean(satchell, w))
+        out[f"vol_park_{w}"] = np.sqrt(k.move_mean(range_sq, w, newest=n) / (4.0 * np.log(2.0)))
+        out[f"vol_gk_{w}"] = _root(k.move_mean(klass, w, newest=n))
+        rogers = k.move_mean(satchell, w, newest=n)
+        out[f"vol_rs_{w}"] = _root(rogers)
         share = 0.34 / (1.34 + (w + 1.0) / (w - 1.0))
         sample = w / (w - 1.0)
         variance = (
-            sample * k.move_var(overnight, w)
-            + share * sample * k.move_var(close_open, w)
-            + (1.0 - share) * k.move_mean(satchell, w)
+            sample * k.move_var(overnight, w, newest=n)
+            + share * sample * k.move_var(close_open, w, newest=n)
+            + (1.0 - share) * rogers
         )
         out[f"vol_yz_{w}"] = _root(variance)
     return out
