@@ -75,18 +75,41 @@ class MarketGrid:
     def shape(self) -> tuple[int, int]:
         return self.is_member.shape  # type: ignore[return-value]
 
-    def align(self, packed: Float[np.ndarray, "asset session"]) -> np.ndarray:
-        """Own-session values of all assets on the market's sessions: (session, asset)."""
-        return self.index.unpack(packed, self.n_rows)[self.rows]
+    def align(
+        self, packed: Float[np.ndarray, "asset session"], newest: int | None = None
+    ) -> np.ndarray:
+        """Own-session values of all assets on the market's sessions: (session, asset).
 
-    def members(self, packed: Float[np.ndarray, "asset session"]) -> np.ndarray:
+        Args:
+            packed: All columns, or at least the ``own_reach(newest)`` newest of them.
+            newest: Market sessions of the result; default all.
+        """
+        rows = self._newest_rows(newest)
+        if len(rows) == 0:
+            return np.full((0, packed.shape[0]), np.nan)
+        first = int(rows[0])
+        return self.index.unpack(packed, self.n_rows, first)[rows - first]
+
+    def own_reach(self, newest: int) -> int:
+        """Newest own-session columns behind so many of the newest market sessions."""
+        rows = self._newest_rows(newest)
+        return self.index.reach(int(rows[0])) if len(rows) else 0
+
+    def members(
+        self, packed: Float[np.ndarray, "asset session"], newest: int | None = None
+    ) -> np.ndarray:
         """As ``align``, NaN outside the universe and on dates with too few values.
 
         "Too few" is below ``min_present`` of the universe's size on that date.
         """
-        values = np.where(self.is_member, self.align(packed), np.nan)
+        first = len(self.rows) - len(self._newest_rows(newest))
+        values = np.where(self.is_member[first:], self.align(packed, newest), np.nan)
         known = np.isfinite(values).sum(axis=1)
-        return np.where((known >= self.min_present * self.size)[:, None], values, np.nan)
+        enough = known >= self.min_present * self.size[first:]
+        return np.where(enough[:, None], values, np.nan)
+
+    def _newest_rows(self, newest: int | None) -> np.ndarray:
+        return self.rows if newest is None else self.rows[max(len(self.rows) - newest, 0) :]
 
 
 def _membership(

@@ -56,12 +56,28 @@ class SessionIndex:
             out[i, self.columns(asset)] = wide[self.rows[asset], asset]
         return out
 
-    def unpack(self, packed: np.ndarray, n_rows: int) -> np.ndarray:
-        """(asset, session) of all assets → (time, asset); NaN off their sessions."""
-        out = np.full((n_rows, len(self.rows)), np.nan)
+    def unpack(self, packed: np.ndarray, n_rows: int, first_row: int = 0) -> np.ndarray:
+        """(asset, session) of all assets → (time, asset) from a row on; NaN off their sessions.
+
+        Args:
+            packed: All columns or the newest of them, as many as ``reach(first_row)``.
+            n_rows: Rows of the time axis.
+            first_row: First row of the result.
+        """
+        out = np.full((n_rows - first_row, len(self.rows)), np.nan)
+        absent = self.width - packed.shape[1]
         for asset, rows in enumerate(self.rows):
-            out[rows, asset] = packed[asset, self.columns(asset)]
+            skipped = int(np.searchsorted(rows, first_row))
+            column = self.start[asset] + skipped - absent
+            own = packed[asset, column : column + len(rows) - skipped]
+            out[rows[skipped:] - first_row, asset] = own
         return out
+
+    def reach(self, first_row: int) -> int:
+        """Newest columns that hold every asset's sessions from a row on."""
+        starts = zip(self.rows, self.start, strict=True)
+        columns = [s + int(np.searchsorted(r, first_row)) for r, s in starts if len(r)]
+        return self.width - min(columns, default=self.width)
 
 
 def _shared(compute: Callable[["OwnSessions"], np.ndarray]) -> "cached_property[np.ndarray]":
@@ -198,8 +214,16 @@ class OwnSessions:
 
     @_shared
     def sigma(self) -> np.ndarray:
-        """σ_t: EW volatility of daily returns, see ``kernels.ewm_std_daily``."""
-        return k.ewm_std_daily(self.ret)
+        """σ_t: EW volatility of daily returns, see ``kernels.ewm_std_daily``.
+
+        NaN in the columns of history too early to see a whole kernel: no feature of the
+        columns asked for may read them.
+        """
+        out = np.full(self.shape, np.nan)
+        columns = self.n_out + max(self.first_out - k.MAX_LAG, 0)
+        sigma = k.ewm_std_daily(self.ret, newest=columns)
+        out[:, self.shape[1] - sigma.shape[1] :] = sigma
+        return out
 
     @_shared
     def z_ret(self) -> np.ndarray:

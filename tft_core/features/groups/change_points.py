@@ -59,9 +59,9 @@ FEATURES = (
                 f"sessions after the best split of cpd_vol_score_{w} / {w}", _SOURCE)
         for w in VOL_WINDOWS
     ),
-    _define("cusum_up_63", "close", _lookback(63), "standard deviations",
+    _define("cusum_up_63", "close", _lookback(64), "standard deviations",
             "(S_t − lowest S of t−63 … t) / √63: S = running sum of z", "Page 1957"),
-    _define("cusum_down_63", "close", _lookback(63), "standard deviations",
+    _define("cusum_down_63", "close", _lookback(64), "standard deviations",
             "(highest S of t−63 … t − S_t) / √63: S = running sum of z", "Page 1957"),
 )  # fmt: skip
 

@@ -63,42 +63,52 @@ FEATURES = (
 
 def compute(grid: MarketGrid) -> dict[str, np.ndarray]:
     """All features of the group."""
-    own, out = grid.own, {}
-    over = {w: k.diff(own.log_close, w) for w in {*RANKED, *RELATIVE, *MEANS}}
-    scaled = {w: grid.members(k.ratio(over[w], own.sigma * w**0.5)) for w in {*RELATIVE, *MEANS}}
+    own, out, n = grid.own, {}, grid.n_out
+    reach = grid.own_reach(n)
+    ret, close, sigma = own.log_ret, k.recent(own.close, reach), k.recent(own.sigma, reach)
+    over = {w: k.diff(own.log_close, w, reach) for w in {*RANKED, *RELATIVE, *MEANS}}
+    scaled = {w: grid.members(k.ratio(over[w], sigma * w**0.5), n) for w in {*RELATIVE, *MEANS}}
     for w in RANKED:
-        out[f"xs_rank_ret_{w}"] = _rank(grid.members(over[w]))
-    close_vol = {w: k.move_std(own.log_ret, w) for w in (21, 63, 252)}
-    out["xs_rank_vol_63"] = _rank(grid.members(close_vol[63]))
-    sharpe = k.ratio(k.move_mean(own.log_ret, 252), close_vol[252])
-    out["xs_rank_sharpe_252"] = _rank(grid.members(sharpe))
+        out[f"xs_rank_ret_{w}"] = _rank(grid.members(over[w], n))
+    close_vol = {w: k.move_std(ret, w, newest=reach) for w in (21, 63, 252)}
+    out["xs_rank_vol_63"] = _rank(grid.members(close_vol[63], n))
+    sharpe = k.ratio(k.move_mean(ret, 252, newest=reach), close_vol[252])
+    out["xs_rank_sharpe_252"] = _rank(grid.members(sharpe, n))
     for w in RELATIVE:
         out[f"xs_rel_ret_{w}"] = scaled[w] - bn.nanmedian(scaled[w], axis=1)[:, None]
-    risers = _share(grid, own.log_ret, own.log_ret > 0.0)
-    out["xs_adv_share_1"] = risers
-    for w in (5, 21):
-        out[f"xs_adv_share_{w}"] = k.move_mean(risers[None], w)[0]
+    month = k.recent(ret, grid.own_reach(n + 20))
+    risers = _share(grid, month, month > 0.0, n + 20)
+    for w in (1, 5, 21):
+        out[f"xs_adv_share_{w}"] = k.move_mean(risers[None], w, newest=n)[0]
     for w in (50, 200):
-        mean = k.move_mean(own.close, w)
+        mean = k.move_mean(own.close, w, newest=reach)
         # a price that never moved is not above its mean, whatever the last bit says
-        out[f"xs_above_sma_{w}"] = _share(grid, mean, own.close > mean * (1.0 + 1e-12))
-    low, high = k.move_min(own.close, 252), k.move_max(own.close, 252)
-    place = k.ratio(own.close - low, high - low)
-    out["xs_new_high_share_252"] = _share(grid, place, place >= 0.98)
-    out["xs_new_low_share_252"] = _share(grid, place, place <= 0.02)
+        out[f"xs_above_sma_{w}"] = _share(grid, mean, close > mean * (1.0 + 1e-12), n)
+    low, high = (move(own.close, 252, newest=reach) for move in (k.move_min, k.move_max))
+    place = k.ratio(close - low, high - low)
+    out["xs_new_high_share_252"] = _share(grid, place, place >= 0.98, n)
+    out["xs_new_low_share_252"] = _share(grid, place, place <= 0.02, n)
     for w in MEANS:
         out[f"xs_mean_ret_{w}"] = bn.nanmean(scaled[w], axis=1)
     for w in (1, 21):
         out[f"xs_dispersion_{w}"] = _deviation(scaled[w])
-    out["xs_dispersion_z_252"] = k.move_zscore(out["xs_dispersion_21"][None], 252)[0]
+    out["xs_dispersion_z_252"] = k.move_zscore(_dispersions(grid, n + 251)[None], 252, newest=n)[0]
     log_ratio = k.log(k.ratio(close_vol[21], close_vol[252]))
-    out["xs_vol_ratio_mean"] = bn.nanmean(grid.members(log_ratio), axis=1)
-    out["xs_mom_breadth_252"] = _share(grid, over[252], over[252] > 0.0)
+    out["xs_vol_ratio_mean"] = bn.nanmean(grid.members(log_ratio, n), axis=1)
+    out["xs_mom_breadth_252"] = _share(grid, over[252], over[252] > 0.0, n)
     return out
 
 
-def _share(grid: MarketGrid, values: np.ndarray, is_true: np.ndarray) -> np.ndarray:
-    return bn.nanmean(grid.members(np.where(np.isnan(values), np.nan, is_true)), axis=1)
+def _dispersions(grid: MarketGrid, newest: int) -> np.ndarray:
+    """``xs_dispersion_21`` of the newest market sessions."""
+    reach = grid.own_reach(newest)
+    sigma = k.recent(grid.own.sigma, reach)
+    scaled = k.ratio(k.diff(grid.own.log_close, 21, reach), sigma * 21**0.5)
+    return _deviation(grid.members(scaled, newest))
+
+
+def _share(grid: MarketGrid, values: np.ndarray, is_true: np.ndarray, newest: int) -> np.ndarray:
+    return bn.nanmean(grid.members(np.where(np.isnan(values), np.nan, is_true), newest), axis=1)
 
 
 def _rank(values: np.ndarray) -> np.ndarray:

@@ -91,17 +91,18 @@ def compute(grid: MarketGrid) -> dict[str, np.ndarray]:
 
 def _against_market(grid: MarketGrid, scaled: np.ndarray) -> dict[str, np.ndarray]:
     """Features of each asset against the universe's mean scaled return."""
+    n = grid.n_out
     members = grid.members(grid.own.z_ret)
     count = np.isfinite(members).sum(axis=1)
     mean = k.ratio(np.where(np.isfinite(members), members, 0.0).sum(axis=1), count)
     asset = scaled.T
     market = np.broadcast_to(mean, asset.shape)
-    out = {f"rmt_mkt_corr_{w}": k.move_corr(asset, market, w).T for w in (MEDIUM, 252)}
+    out = {f"rmt_mkt_corr_{w}": k.move_corr(asset, market, w, newest=n).T for w in (MEDIUM, 252)}
     both = np.isnan(asset) | np.isnan(market)
-    variance = k.move_var(np.where(both, np.nan, market), MEDIUM)
-    beta = k.ratio(k.move_cov(asset, market, MEDIUM), variance)
-    own = k.move_sum(np.where(both, np.nan, asset), SHORT)
-    theirs = k.move_sum(np.where(both, np.nan, market), SHORT)
+    variance = k.move_var(np.where(both, np.nan, market), MEDIUM, newest=n)
+    beta = k.ratio(k.move_cov(asset, market, MEDIUM, newest=n), variance)
+    own = k.move_sum(np.where(both, np.nan, asset), SHORT, newest=n)
+    theirs = k.move_sum(np.where(both, np.nan, market), SHORT, newest=n)
     out["rmt_mkt_beta_63"] = beta.T
     out["rmt_resid_ret_21"] = ((own - beta * theirs) / SHORT**0.5).T
     return out
