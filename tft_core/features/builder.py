@@ -285,21 +285,30 @@ class MegaFeatureBuilder:
     ) -> None:
         """Compute all own-session groups for some assets and write them in place."""
         bars = OwnSessions.from_market(market, index, [a for _, a in chunk], series, tables)
-        first = index.first_out
-        for columns, group in self._placed("own_sessions"):
-            lookback = np.array([f.lookback for f in group.features])
-            part = bars.newest(int(lookback.max()))
-            result = _compute(group, part, [part.shape, (part.shape[0], part.n_out)])
-            stacked = np.stack(
-                [part.asked(result[f.name]) for f in group.features], axis=-1
-            )  # asset, session, feature
-            for i, (place, asset) in enumerate(chunk):
-                rows = index.rows[asset]
-                n_before = first - index.start[asset]
-                block = stacked[i, : len(rows) - n_before]
-                history = n_before + 1 + np.arange(len(block))
-                block[~np.isfinite(block) | (history[:, None] < lookback)] = np.nan
-                values[rows[n_before:] - first_row, place, columns] = block
+        placed = self._placed("own_sessions")
+        n_out, n_features = bars.n_out, sum(len(group.features) for _, group in placed)
+        block = np.full((len(chunk), n_out, n_features), np.nan, dtype=np.float32)
+        lookback = np.array([f.lookback for _, group in placed for f in group.features])
+        column = 0
+        for _, group in placed:
+            part = bars.newest(max(f.lookback for f in group.features))
+            result = _compute(group, part, [part.shape, (part.shape[0], n_out)])
+            for feature in group.features:
+                block[:, :, column] = part.asked(result[feature.name])
+                column += 1
+        np.copyto(block, np.nan, where=~np.isfinite(block))
+        for i, (place, asset) in enumerate(chunk):
+            rows = index.rows[asset]
+            n_before = index.first_out - index.start[asset]
+            own = block[i, : len(rows) - n_before]
+            n_short = min(max(int(lookback.max(initial=0)) - 1 - n_before, 0), len(own))
+            history = n_before + 1 + np.arange(n_short)
+            own[:n_short][history[:, None] < lookback] = np.nan
+            first = 0
+            for columns in _runs([columns for columns, _ in placed]):
+                last = first + columns.stop - columns.start
+                values[rows[n_before:] - first_row, place, columns] = own[:, first:last]
+                first = last
 
     def _market_groups(
         self,
@@ -338,6 +347,17 @@ class MegaFeatureBuilder:
             if group.axis == axis:
                 placed.append((columns, group))
         return placed
+
+
+def _runs(slices: Sequence[slice]) -> list[slice]:
+    """Adjacent slices joined."""
+    runs: list[slice] = []
+    for part in slices:
+        if runs and runs[-1].stop == part.start:
+            runs[-1] = slice(runs[-1].start, part.stop)
+        else:
+            runs.append(part)
+    return runs
 
 
 def _compute(

@@ -9,6 +9,7 @@ returned, which is what makes a single day cheap. Definitions of single features
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import bottleneck as bn
 import numpy as np
@@ -284,11 +285,15 @@ def weighted_sum(
     values: np.ndarray, weights: Float[np.ndarray, " lag"], newest: int | None = None
 ) -> np.ndarray:
     """As ``fir``, counting columns before the first as 0."""
+    before = len(weights) - 1
     values = recent(values, _reach(newest, len(weights)))
     n_rows, length = values.shape
     if newest is not None and newest * length < _CONVOLVE and newest <= length:
         return _single_sums(values, weights, newest)
-    before = len(weights) - 1
+    if newest is not None and length == newest + before:
+        # every sum asked for is whole: nothing to pad
+        whole = [np.convolve(row, weights, "valid") for row in values]
+        return np.array(whole).reshape(n_rows, newest)
     # rows laid end to end with zeros between them: one convolution instead of one a row
     padded = np.zeros((n_rows + 1, length + before))
     padded[:-1, before:] = values
@@ -307,8 +312,16 @@ def _single_sums(values: np.ndarray, weights: np.ndarray, newest: int) -> np.nda
     return out
 
 
-def kernel_mass(known: np.ndarray, weights: Float[np.ndarray, " lag"]) -> np.ndarray:
+def kernel_mass(
+    known: np.ndarray, weights: Float[np.ndarray, " lag"], newest: int | None = None
+) -> np.ndarray:
     """Sum of the weights that fall on known values."""
+    if newest is not None and known.shape[-1] >= newest + len(weights) - 1 and known.all():
+        return np.full((len(known), newest), np.cumsum(weights)[-1])
+    return recent(_kernel_mass(known, weights), newest)
+
+
+def _kernel_mass(known: np.ndarray, weights: np.ndarray) -> np.ndarray:
     first, n_known = known.argmax(axis=-1), known.sum(axis=-1)
     last = known.shape[-1] - 1 - known[..., ::-1].argmax(axis=-1)
     if not np.all((n_known == last - first + 1) | (n_known == 0)):
@@ -319,9 +332,12 @@ def kernel_mass(known: np.ndarray, weights: Float[np.ndarray, " lag"]) -> np.nda
     return np.where(known, mass, 0.0)
 
 
+@lru_cache(maxsize=128)
 def ewm_weights(alpha: float, max_lag: int = MAX_LAG) -> Float[np.ndarray, " lag"]:
     """(1 − α)^k for k < ``max_lag``: an exponential kernel that ends."""
-    return (1.0 - alpha) ** np.arange(max_lag)
+    weights = (1.0 - alpha) ** np.arange(max_lag)
+    weights.flags.writeable = False
+    return weights
 
 
 def ewm_mean(
@@ -342,7 +358,7 @@ def ewm_mean(
     known, (x,) = _filled(max_lag, newest, values)
     weights = ewm_weights(alpha, max_lag)
     total = weighted_sum(x, weights, newest)
-    mass = recent(kernel_mass(known, weights), newest)
+    mass = kernel_mass(known, weights, newest)
     is_valid = recent(known, newest)
     if min_obs > 1:
         is_valid = is_valid & (window_sum(known, max_lag, newest) >= min_obs)
@@ -385,7 +401,7 @@ def ewm_std_daily(
     """
     known, (x,) = _filled(max_lag, newest, returns)
     weights = ewm_weights(2.0 / (span + 1.0), max_lag)
-    mass, mass_squared = (recent(kernel_mass(known, w), newest) for w in (weights, weights**2))
+    mass, mass_squared = (kernel_mass(known, w, newest) for w in (weights, weights**2))
     mean = ratio(weighted_sum(x, weights, newest), mass)
     square = ratio(weighted_sum(x * x, weights, newest), mass)
     biased = square - mean * mean

@@ -23,7 +23,6 @@ class MarketGrid:
     own: OwnSessions
     """Bars of all assets on their own sessions; compute there, then ``align``."""
     index: SessionIndex
-    n_rows: int
     rows: Int[np.ndarray, " session"]
     """Row numbers of the market sessions."""
     is_member: Bool[np.ndarray, "session asset"]
@@ -34,6 +33,8 @@ class MarketGrid:
     first_out: int = 0
     """First market session that is asked for; the ones before it are history."""
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    _columns: dict[int, Int[np.ndarray, "session asset"]] = field(default_factory=dict)
+    """Packed columns of the newest market sessions, by their number."""
 
     @classmethod
     def from_market(
@@ -45,12 +46,11 @@ class MarketGrid:
     ) -> "MarketGrid":
         """Find the market sessions of a panel that holds the universe (and maybe others)."""
         is_member, size = _membership(market, universe)
-        rows = cls.session_rows(market, universe)
+        rows = _session_rows(market, universe, is_member, size)
         index = SessionIndex.of(market.has_session, first_row)
         return cls(
             own=OwnSessions.from_market(market, index, range(len(market.symbols)), tables=tables),
             index=index,
-            n_rows=len(market.dates),
             rows=rows,
             is_member=is_member[rows],
             size=size[rows],
@@ -62,9 +62,7 @@ class MarketGrid:
     @staticmethod
     def session_rows(market: MarketPanel, universe: Universe) -> Int[np.ndarray, " session"]:
         """Rows on which at least ``min_present`` of the universe trades."""
-        is_member, size = _membership(market, universe)
-        present = (is_member & market.has_session).sum(axis=1)
-        return np.flatnonzero((size > 0) & (present >= universe.min_present * size))
+        return _session_rows(market, universe, *_membership(market, universe))
 
     @property
     def n_out(self) -> int:
@@ -85,10 +83,14 @@ class MarketGrid:
             newest: Market sessions of the result; default all.
         """
         rows = self._newest_rows(newest)
-        if len(rows) == 0:
-            return np.full((0, packed.shape[0]), np.nan)
-        first = int(rows[0])
-        return self.index.unpack(packed, self.n_rows, first)[rows - first]
+        if len(rows) not in self._columns:
+            self._columns[len(rows)] = self.index.columns_at(rows)
+        column = self._columns[len(rows)]
+        absent = self.index.width - packed.shape[1]
+        assets = np.arange(packed.shape[0])
+        if packed.shape[1] == 0:
+            return np.full(column.shape, np.nan)
+        return np.where(column >= 0, packed[assets, np.maximum(column - absent, 0)], np.nan)
 
     def own_reach(self, newest: int) -> int:
         """Newest own-session columns behind so many of the newest market sessions."""
@@ -110,6 +112,13 @@ class MarketGrid:
 
     def _newest_rows(self, newest: int | None) -> np.ndarray:
         return self.rows if newest is None else self.rows[max(len(self.rows) - newest, 0) :]
+
+
+def _session_rows(
+    market: MarketPanel, universe: Universe, is_member: np.ndarray, size: np.ndarray
+) -> np.ndarray:
+    present = (is_member & market.has_session).sum(axis=1)
+    return np.flatnonzero((size > 0) & (present >= universe.min_present * size))
 
 
 def _membership(

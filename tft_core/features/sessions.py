@@ -56,21 +56,13 @@ class SessionIndex:
             out[i, self.columns(asset)] = wide[self.rows[asset], asset]
         return out
 
-    def unpack(self, packed: np.ndarray, n_rows: int, first_row: int = 0) -> np.ndarray:
-        """(asset, session) of all assets → (time, asset) from a row on; NaN off their sessions.
-
-        Args:
-            packed: All columns or the newest of them, as many as ``reach(first_row)``.
-            n_rows: Rows of the time axis.
-            first_row: First row of the result.
-        """
-        out = np.full((n_rows - first_row, len(self.rows)), np.nan)
-        absent = self.width - packed.shape[1]
-        for asset, rows in enumerate(self.rows):
-            skipped = int(np.searchsorted(rows, first_row))
-            column = self.start[asset] + skipped - absent
-            own = packed[asset, column : column + len(rows) - skipped]
-            out[rows[skipped:] - first_row, asset] = own
+    def columns_at(self, rows: Int[np.ndarray, " session"]) -> Int[np.ndarray, "session asset"]:
+        """Packed column of each asset's session on some rows; -1 where it has none."""
+        out = np.full((len(rows), len(self.rows)), -1)
+        for asset, own in enumerate(self.rows):
+            if len(own):
+                place = np.minimum(np.searchsorted(own, rows), len(own) - 1)
+                out[:, asset] = np.where(own[place] == rows, self.start[asset] + place, -1)
         return out
 
     def reach(self, first_row: int) -> int:

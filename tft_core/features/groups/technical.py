@@ -5,7 +5,10 @@ remember all history, so here they are truncated kernels that tend to TA-Lib's v
 tests compare both.
 """
 
+import inspect
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import numpy as np
 import talib
@@ -145,6 +148,12 @@ def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
     }
 
 
+@cache
+def _talib(name: str) -> Callable[..., Any]:
+    """A TA-Lib function without its wrapper for pandas and polars, which costs more than it."""
+    return inspect.unwrap(getattr(talib, name))
+
+
 def windowed(
     function: Callable[..., np.ndarray | tuple[np.ndarray, ...]],
     *inputs: np.ndarray,
@@ -161,19 +170,20 @@ def windowed(
     known = np.all([np.isfinite(values) for values in inputs], axis=0)
     clean = k.window_sum(known, window, newest) == window
     outputs: list[np.ndarray] = []
+    is_whole, start = known.all(axis=1), known.argmax(axis=1)
     for asset in np.flatnonzero(known.any(axis=1)):
-        start = int(known[asset].argmax())
-        if known.shape[1] - start < window:
+        first, own = int(start[asset]), known[asset]
+        if known.shape[1] - first < window:
             continue
-        own = known[asset, start:]
-        last = np.maximum.accumulate(np.where(own, np.arange(len(own)), 0))
-        result = function(
-            *(x[asset, start:] if own.all() else x[asset, start:][last] for x in inputs)
-        )
+        if is_whole[asset]:
+            result = function(*(x[asset] for x in inputs))
+        else:
+            last = np.maximum.accumulate(np.where(own, np.arange(len(own)), 0))[first:]
+            result = function(*(x[asset, last] for x in inputs))
         for i, values in enumerate(result if isinstance(result, tuple) else (result,)):
             if i == len(outputs):
                 outputs.append(np.full(known.shape, np.nan))
-            outputs[i][asset, start:] = values
+            outputs[i][asset, first:] = values
     if not outputs:
         return (np.full(clean.shape, np.nan),) * 3
     return tuple(np.where(clean, k.recent(values, newest), np.nan) for values in outputs)
@@ -196,7 +206,7 @@ def _close_only(bars: OwnSessions, close: np.ndarray) -> dict[str, np.ndarray]:
             out["ta_stochrsi_14"] = k.ratio(bars.asked(rsi) - low, spread)
     for w in (20, 63):
         upper, middle, lower = windowed(
-            lambda x, w=w: talib.BBANDS(x, w, 2.0, 2.0), close, window=w, newest=n
+            lambda x, w=w: _talib("BBANDS")(x, w, 2.0, 2.0), close, window=w, newest=n
         )
         width = _positive(upper - lower, 1e-9 * middle)
         out[f"ta_bb_pctb_{w}"] = k.ratio(now - lower, width)
@@ -210,9 +220,9 @@ def _close_only(bars: OwnSessions, close: np.ndarray) -> dict[str, np.ndarray]:
     for s, w in SMA_CROSSES:
         out[f"ta_sma_cross_{s}_{w}"] = k.ratio(log_mean[s] - log_mean[w], sigma)
     log_close = bars.log_close
-    slope = windowed(lambda x: talib.LINEARREG_SLOPE(x, 20), log_close, window=20, newest=n)[0]
+    slope = windowed(lambda x: _talib("LINEARREG_SLOPE")(x, 20), log_close, window=20, newest=n)[0]
     out["ta_linreg_slope_20"] = k.ratio(slope, sigma)
-    forecast = windowed(lambda x: talib.TSF(x, 20), log_close, window=20, newest=n)[0]
+    forecast = windowed(lambda x: _talib("TSF")(x, 20), log_close, window=20, newest=n)[0]
     out["ta_tsf_gap_20"] = k.ratio(bars.asked(log_close) - forecast, sigma)
     return out
 
@@ -245,26 +255,30 @@ def _oscillators(
     hlc = (high, low, close)
     typical = k.recent((high + low + close) / 3.0, n + 62)
     for w in (20, 63):
-        cci = windowed(lambda h, lo, c, w=w: talib.CCI(h, lo, c, w), *hlc, window=w, newest=n)
+        cci = windowed(lambda h, lo, c, w=w: _talib("CCI")(h, lo, c, w), *hlc, window=w, newest=n)
         moves = k.move_max(typical, w, newest=n) > k.move_min(typical, w, newest=n)
         out[f"ta_cci_{w}"] = np.where(moves, cci[0], np.nan)
     for w in (14, 63):
-        willr = windowed(lambda h, lo, c, w=w: talib.WILLR(h, lo, c, w), *hlc, window=w, newest=n)
+        willr = windowed(
+            lambda h, lo, c, w=w: _talib("WILLR")(h, lo, c, w), *hlc, window=w, newest=n
+        )
         moves = k.move_max(high, w, newest=n) > k.move_min(low, w, newest=n)
         out[f"ta_willr_{w}"] = np.where(moves, willr[0], np.nan)
-    fast = windowed(lambda h, lo, c: talib.STOCHF(h, lo, c, 14, 3), *hlc, window=16, newest=n)
+    fast = windowed(lambda h, lo, c: _talib("STOCHF")(h, lo, c, 14, 3), *hlc, window=16, newest=n)
     moves = k.move_max(high, 14, newest=n + 2) > k.move_min(low, 14, newest=n + 2)
     moves = k.window_sum(moves, 3, n) == 3
     out["ta_stoch_d_14"] = np.where(moves, fast[1], np.nan)
     for w in (25, 63):
-        aroon = windowed(lambda h, lo, w=w: talib.AROONOSC(h, lo, w), high, low, window=w + 1, newest=n)
+        aroon = windowed(
+            lambda h, lo, w=w: _talib("AROONOSC")(h, lo, w), high, low, window=w + 1, newest=n
+        )
         out[f"ta_aroon_{w}"] = aroon[0]
     ultosc = windowed(
-        lambda h, lo, c: talib.ULTOSC(h, lo, c, 7, 14, 28), *hlc, window=29, newest=n
+        lambda h, lo, c: _talib("ULTOSC")(h, lo, c, 7, 14, 28), *hlc, window=29, newest=n
     )
     true_range = _true_ranges(*(k.recent(price, n + 7) for price in hlc))
     out["ta_ultosc"] = np.where(k.move_max(true_range, 7, newest=n) > 0.0, ultosc[0], np.nan)
-    power = windowed(talib.BOP, open_, *hlc, window=1, newest=n + 13)[0]
+    power = windowed(_talib("BOP"), open_, *hlc, window=1, newest=n + 13)[0]
     power = np.where(k.recent(high > low, n + 13), power, np.nan)
     out["ta_bop_14"] = k.move_mean(power, 14, newest=n)
     return out
@@ -317,8 +331,8 @@ def _true_range(
 
 def _mid_prices(bars: OwnSessions, high: np.ndarray, low: np.ndarray) -> dict[str, np.ndarray]:
     n = bars.n_out
-    fast = windowed(lambda h, lo: talib.MIDPRICE(h, lo, 9), high, low, window=9, newest=n)[0]
-    slow = windowed(lambda h, lo: talib.MIDPRICE(h, lo, 26), high, low, window=26, newest=n)[0]
+    fast = windowed(lambda h, lo: _talib("MIDPRICE")(h, lo, 9), high, low, window=9, newest=n)[0]
+    slow = windowed(lambda h, lo: _talib("MIDPRICE")(h, lo, 26), high, low, window=26, newest=n)[0]
     return {"ta_ichimoku_9_26": k.ratio(k.log(k.ratio(fast, slow)), bars.asked(bars.sigma))}
 
 
