@@ -324,12 +324,15 @@ def kernel_mass(
 def _kernel_mass(known: np.ndarray, weights: np.ndarray) -> np.ndarray:
     first, n_known = known.argmax(axis=-1), known.sum(axis=-1)
     last = known.shape[-1] - 1 - known[..., ::-1].argmax(axis=-1)
-    if not np.all((n_known == last - first + 1) | (n_known == 0)):
-        return weighted_sum(known.astype(np.float64), weights)
-    # no gaps: the mass depends on the place since the first value only
+    # without gaps the mass depends on the place since the first value only
     place = np.arange(known.shape[-1]) - first[..., None]
     mass = np.cumsum(weights)[np.clip(place, 0, len(weights) - 1)]
-    return np.where(known, mass, 0.0)
+    mass = np.where(known, mass, 0.0)
+    # row by row: what one asset gets must not depend on the others of its chunk
+    has_gap = (n_known != last - first + 1) & (n_known > 0)
+    if has_gap.any():
+        mass[has_gap] = weighted_sum(known[has_gap].astype(np.float64), weights)
+    return mass
 
 
 @lru_cache(maxsize=128)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pytest
 from feature_market import assert_same, panel_of
 
 from tft_core.features.builder import MegaFeatureBuilder
@@ -43,6 +44,33 @@ def test_own_session_features_ignore_the_other_assets_calendars(bars, builder, m
     right = builder.build_panel(wider).select(own)
     rows = wider.dates.get_indexer(market.dates)
     np.testing.assert_array_equal(left.values, right.values[rows][:, :ASSETS])
+
+
+@pytest.mark.parametrize("first_row", [0, 300, 639])
+def test_threads_and_chunks_change_no_bit(builder, market, series, built, monkeypatch, first_row):
+    gaps = np.random.default_rng(4).random(market.close.shape) < 0.03
+    gaps[:, :2] = False  # some assets have gaps in their columns, others none
+    patchy = replace(
+        market,
+        **{name: np.where(gaps, np.nan, getattr(market, name)) for name in ("open", "high")},
+        volume=np.where(gaps[::-1], np.nan, market.volume),
+    )
+    panels = []
+    for threads, cells in ((1, 10**9), (1, 1), (2, 2_000), (3, 1), (2, 64_000)):
+        monkeypatch.setattr("tft_core.features.builder.N_THREADS", threads)
+        monkeypatch.setattr("tft_core.features.builder._CHUNK_CELLS", cells)
+        panels.append(builder.build_panel(patchy, series=series, first_row=first_row).values)
+    for other in panels[1:]:
+        np.testing.assert_array_equal(other, panels[0])
+
+
+def test_an_asset_alone_has_the_features_it_has_in_company(builder, market, series, built):
+    own = [f.name for f in builder.registry.features if f.group not in ("xs", "rmt")]
+    for symbol in ("A1", "A4"):
+        alone = builder.build_panel(market, series=series, symbols=[symbol]).select(own)
+        asset = market.symbols.index(symbol)
+        expected = built.select(own).values[:, asset]
+        np.testing.assert_array_equal(alone.values[:, 0], expected)
 
 
 def test_nothing_is_filled_where_an_asset_does_not_trade(market, built):

@@ -115,6 +115,35 @@ def test_moments_and_correlations_match_pandas():
     np.testing.assert_allclose(k.move_corr(x, y, 50)[0, 49:], corr[49:], rtol=1e-9)
 
 
+KERNELS = {
+    "lag": lambda x, y, n: k.lag(x, 21, n),
+    "diff": lambda x, y, n: k.diff(x, 21, n),
+    "sum": lambda x, y, n: k.move_sum(x, 21, newest=n),
+    "mean": lambda x, y, n: k.move_mean(x, 60, newest=n),
+    "zscore": lambda x, y, n: k.move_zscore(x, 60, newest=n),
+    "cov": lambda x, y, n: k.move_cov(x, y, 60, newest=n),
+    "corr": lambda x, y, n: k.move_corr(x, y, 60, newest=n),
+    "kurt": lambda x, y, n: k.move_skew_kurt(x, 60, n)[1],
+    "max": lambda x, y, n: k.move_max(x, 60, newest=n),
+    "rank": lambda x, y, n: k.move_rank(x, 60, newest=n),
+    "fir": lambda x, y, n: k.fir(x, k.trend_weights(60), n),
+    "ema": lambda x, y, n: k.ema(x, 20, 63, n),
+    "sigma": lambda x, y, n: k.ewm_std_daily(x, max_lag=100, newest=n),
+    "residual": lambda x, y, n: k.trend(x, 60, n)[1],
+}
+
+
+@pytest.mark.parametrize("newest", [1, 5, 63, 180, 199, 200, 300])
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+def test_the_newest_columns_alone_are_those_of_the_whole(kernel, newest):
+    x, y = np.random.default_rng(6).standard_normal((2, 3, 200))
+    x[1, 90:96] = y[2, 190] = np.nan
+    x[2, :50] = np.nan
+    whole, alone = kernel(x, y, None), kernel(x, y, newest)
+    assert alone.shape == (3, min(newest, 200))
+    np.testing.assert_allclose(alone, whole[:, -newest:], rtol=1e-9, atol=1e-12)
+
+
 def test_a_moving_sum_has_no_memory_of_a_huge_value():
     values = np.full((1, 100), 1e-3)
     values[0, 10] = 1e30
