@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 EXPORTS := OMP_NUM_THREADS=1 DAGSTER_HOME=$(CURDIR)/dagster_home
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow check ui docs bench clean
+.PHONY: help install run test test-slow check ui docs bench bench-features clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ check: install  ## What CI would refuse: lint, types, import walls, tests
 
 ui: install  ## Open the Dagster UI on http://127.0.0.1:3000
 	@$(EXPORTS) env --default-signal=INT,QUIT $(BIN)/dagster dev -w workspace.yaml
+
+bench-features: install  ## Measure the 292 features beside pandas and polars
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.features
 
 docs: install  ## Write docs/features.md from the feature registry
 	@$(BIN)/python -m tft_core.features.catalogue_page > docs/features.md
