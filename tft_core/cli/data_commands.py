@@ -19,7 +19,7 @@ from tft_core.data.store import MarketDataStore
 from tft_core.data.universe import Universe, UniverseConfig
 from tft_core.errors import ConfigError, DataError
 from tft_core.features.builder import FeatureConfig, MegaFeatureBuilder
-from tft_core.features.sampled_audit import audit_cuts, sampled_audit
+from tft_core.features.sampled_audit import audit_cuts, sampled_audit, tables_that_look_ahead
 from tft_core.folds import shift
 
 
@@ -120,9 +120,12 @@ def audit(arguments: Namespace) -> Answer:
         first, last = market.dates[0].date(), market.dates[-1].date()
         series = builder.load_series(store, first, last)
         tables = builder.load_tables(store, first, last)
+        middle = market.dates[cuts[len(cuts) // 2]].date()
+        leaky = tables_that_look_ahead(builder, store, first, last, middle)
     result = sampled_audit(
         builder, market, cuts, n_symbols=arguments.assets, series=series, tables=tables
     )
+    result.loc[result["group"].isin(leaky), "is_causal"] = False
     result["verdict"] = np.select(
         [~result["is_causal"], ~result["is_finite_memory"], result["cells"] == 0],
         ["looks ahead", "remembers too much", "not seen"],
@@ -137,6 +140,9 @@ def audit(arguments: Namespace) -> Answer:
         f"{min(arguments.assets, len(market.symbols))} of {len(market.symbols)} symbols each: "
         f"{len(failed)} fail, {len(unseen)} could not be seen (their inputs are absent)"
         + (f"\nfailed: {', '.join(failed.index)}" if len(failed) else "")
+        + "".join(
+            f"\nthe table of group {group} changes when it is loaded later" for group in leaky
+        )
     )
     data = {
         "n_features": len(result),

@@ -168,9 +168,13 @@ class MegaFeatureBuilder:
     def load_tables(
         self, store: MarketDataStore, start: date, end: date, as_of: date | datetime | None = None
     ) -> dict[str, pd.DataFrame]:
-        """The users' tables over [start, end], by group name."""
+        """The users' tables over [start, end] as known at ``as_of``, by group name.
+
+        Raises:
+            FeatureError: A table has no column ``date`` or ``symbol``.
+        """
         return {
-            group.name: group.load(store, start, end, as_of)
+            group.name: _known_rows(group.name, group.load(store, start, end, as_of), as_of)
             for group in self.registry.groups
             if group.load is not None
         }
@@ -390,6 +394,16 @@ def _instant(moment: date | datetime) -> datetime:
     if not isinstance(moment, datetime):
         moment = datetime.combine(moment, time.max)
     return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def _known_rows(group: str, table: pd.DataFrame, as_of: date | datetime | None) -> pd.DataFrame:
+    for name in ("date", "symbol"):
+        if name not in table.columns:
+            raise FeatureError(f"table of feature group {group} must have a column {name!r}")
+    if as_of is None or "available_at" not in table.columns:
+        return table
+    available = pd.DatetimeIndex(pd.to_datetime(table["available_at"], utc=True))
+    return table.loc[available.tz_localize(None) <= pd.Timestamp(_instant(as_of))]
 
 
 def _day(dates: pd.DatetimeIndex, row: int) -> date:

@@ -5,11 +5,13 @@ the cost follows the number of cuts and not the length of the history.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 
 import numpy as np
 import pandas as pd
 
 from tft_core.data.panel import FIELDS, MarketPanel
+from tft_core.data.store import MarketDataStore
 from tft_core.data.universe import Universe, UniverseConfig
 from tft_core.errors import FeatureError
 from tft_core.features.audit import causality_audit, finite_history_audit
@@ -114,6 +116,27 @@ def sampled_audit(
             "is_finite_memory": "all",
         }
     )
+
+
+def tables_that_look_ahead(
+    builder: MegaFeatureBuilder, store: MarketDataStore, start: date, end: date, cut: date
+) -> tuple[str, ...]:
+    """Groups whose ``load`` gives other numbers for rows up to a cut when it sees later ones.
+
+    Rows are told apart by date, symbol and ``available_at``, so that a revision is no finding.
+    """
+    whole = builder.load_tables(store, start, end)
+    early = builder.load_tables(store, start, cut, cut)
+    found = []
+    for group, table in early.items():
+        keys = [name for name in ("date", "symbol", "available_at") if name in table.columns]
+        # each row beside the one of the same keys; a row on one side only is not compared
+        left, right = (part.drop_duplicates(keys, keep="last") for part in (table, whole[group]))
+        both = left[keys].merge(right[keys], on=keys)
+        left, right = (both.merge(part, on=keys)[list(table.columns)] for part in (left, right))
+        if not left.equals(right):
+            found.append(group)
+    return tuple(found)
 
 
 def newest(
