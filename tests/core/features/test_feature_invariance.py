@@ -110,3 +110,12 @@ def test_a_gap_in_one_column_passes_once_it_has_left_the_window(builder, market,
     assert np.isnan(cci[300:322]).all() and np.isfinite(cci[322:]).all()
     plain = builder.build_panel(market, series=series).select(["ta_cci_20"]).values[:, asset, 0]
     np.testing.assert_allclose(cci[322:], plain[322:], rtol=1e-5)
+
+
+def test_a_universe_of_one_is_no_market(bars):
+    alone = panel_of(bars[bars["symbol"] == "A0"])
+    built = MegaFeatureBuilder(FeatureConfig(groups=("rmt", "xs"))).build_panel(alone)
+    for name in ("rmt_mkt_corr_63", "rmt_mkt_beta_63", "rmt_resid_ret_21", "xs_rank_ret_21",
+                 "xs_dispersion_21"):  # fmt: skip
+        assert np.isnan(built.select([name]).values).all(), name
+    assert np.isfinite(built.select(["xs_adv_share_21"]).values[-1]).all()

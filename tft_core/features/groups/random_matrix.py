@@ -14,6 +14,7 @@ from tft_core.features.sessions import SIGMA_LOOKBACK
 
 SHORT, MEDIUM, LONG = 21, 63, 126
 MIN_ASSETS = 5
+MIN_MARKET = 2
 TOP_FRACTION = 0.2
 _BLOCK = 64
 """Windows handled at once, so that memory stays bounded."""
@@ -57,7 +58,8 @@ FEATURES = (
             "mean correlation of the asset's z with each other member's over 63 market sessions"),
     *(
         _define(f"mkt_corr_{w}", "close", _OWN + w - 1, "correlation",
-                f"correlation of the asset's z with the universe's mean z over {w} market sessions")
+                f"correlation of the asset's z with the universe's mean z over {w} market "
+                f"sessions; the universe has at least {MIN_MARKET} members")
         for w in (MEDIUM, 252)
     ),
     _define("mkt_beta_63", "close", _OWN + MEDIUM - 1, "ratio",
@@ -94,6 +96,8 @@ def _against_market(grid: MarketGrid, scaled: np.ndarray) -> dict[str, np.ndarra
     n = grid.n_out
     members = grid.members(grid.own.z_ret)
     count = np.isfinite(members).sum(axis=1)
+    # a universe of one is no market: its residual would be rounding noise
+    count = np.where(count >= MIN_MARKET, count, np.nan)
     mean = k.ratio(np.where(np.isfinite(members), members, 0.0).sum(axis=1), count)
     asset = scaled.T
     market = np.broadcast_to(mean, asset.shape)
