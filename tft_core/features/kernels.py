@@ -388,7 +388,7 @@ def ewm_std_daily(
     max_lag: int = MAX_LAG,
     min_obs: int = 21,
     newest: int | None = None,
-) -> Wide:
+) -> Float[np.ndarray, "asset newest_session"]:
     """Exponentially weighted standard deviation of daily returns, truncated and unbiased.
 
     Args:

@@ -50,6 +50,12 @@ def plug_in(folder: Path, table: str, returned: str = "table") -> MegaFeatureBui
 
 
 @pytest.fixture
+def store(tmp_path):
+    with MarketDataStore(tmp_path / "market.duckdb") as opened:
+        yield opened
+
+
+@pytest.fixture
 def option_chain():
     builder = MegaFeatureBuilder(FeatureConfig(plugins=(str(EXAMPLE),), groups=("opt",)))
     return sys.modules[builder.registry.groups[0].compute.__module__], builder
@@ -69,31 +75,31 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         MegaFeatureBuilder(FeatureConfig(plugins=(str(tmp_path / "absent.py"),)))
 
 
-def test_what_became_available_after_the_as_of_is_not_read(tmp_path):
+def test_what_became_available_after_the_as_of_is_not_read(tmp_path, store):
     table = (
         "dict(date=pd.to_datetime(['2024-01-02', '2024-01-03']), symbol='A', flow=[1.0, 2.0],"
         " available_at=pd.to_datetime(['2024-01-02 20:00', '2024-01-05 20:00']))"
     )
     builder = plug_in(tmp_path, table)
     span = date(2024, 1, 1), date(2024, 1, 31)
-    assert builder.load_tables(None, *span)["mine"]["flow"].tolist() == [1.0, 2.0]
-    early = builder.load_tables(None, *span, date(2024, 1, 4))["mine"]
+    assert builder.load_tables(store, *span)["mine"]["flow"].tolist() == [1.0, 2.0]
+    early = builder.load_tables(store, *span, date(2024, 1, 4))["mine"]
     assert early["flow"].tolist() == [1.0]
 
 
-def test_a_table_without_symbols_is_refused(tmp_path):
+def test_a_table_without_symbols_is_refused(tmp_path, store):
     builder = plug_in(tmp_path, "dict(date=pd.to_datetime(['2024-01-02']), flow=[1.0])")
     with pytest.raises(FeatureError, match="group mine must have a column 'symbol'"):
-        builder.load_tables(None, date(2024, 1, 1), date(2024, 1, 31))
+        builder.load_tables(store, date(2024, 1, 1), date(2024, 1, 31))
 
 
-def test_a_table_scaled_over_all_its_rows_is_caught(tmp_path):
+def test_a_table_scaled_over_all_its_rows_is_caught(tmp_path, store):
     table = "dict(date=pd.bdate_range('2024-01-01', periods=50), symbol='A', flow=range(50))"
     span = date(2024, 1, 1), date(2024, 3, 29), date(2024, 2, 1)
     honest = plug_in(tmp_path, table)
-    assert tables_that_look_ahead(honest, None, *span) == ()
+    assert tables_that_look_ahead(honest, store, *span) == ()
     scaled = plug_in(tmp_path, table, "table.assign(flow=table['flow'] / table['flow'].max())")
-    assert tables_that_look_ahead(scaled, None, *span) == ("mine",)
+    assert tables_that_look_ahead(scaled, store, *span) == ("mine",)
 
 
 @pytest.fixture(scope="module")
