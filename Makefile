@@ -8,7 +8,8 @@ BENCH_STAMP := $(BENCH_VENV)/.installed
 EXPORTS := OMP_NUM_THREADS=1 DAGSTER_HOME=$(CURDIR)/dagster_home
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow check ui bench bench-train bench-profile bench-plan clean
+.PHONY: help install run test test-slow check ui docs bench bench-features bench-train \
+	bench-profile bench-plan clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +39,12 @@ check: install  ## What CI would refuse: lint, types, import walls, tests
 
 ui: install  ## Open the Dagster UI on http://127.0.0.1:3000
 	@$(EXPORTS) env --default-signal=INT,QUIT $(BIN)/dagster dev -w workspace.yaml
+
+bench-features: install  ## Measure the 292 features beside pandas and polars
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.features
+
+docs: install  ## Write docs/features.md from the feature registry
+	@$(BIN)/python -m tft_core.features.catalogue_page > docs/features.md
 
 bench: install  ## Measure speed on this machine
 	@$(BIN)/python -m benchmarks.lifecycle

@@ -103,7 +103,7 @@ def load_settings(
     Raises:
         ConfigError: The file is missing or malformed, or names an unknown section or profile.
     """
-    file = _find_config(path)
+    file = find_config(path)
     try:
         raw = tomllib.loads(file.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
@@ -137,7 +137,8 @@ def load_settings(
     )
 
 
-def _find_config(path: str | os.PathLike[str] | None) -> Path:
+def find_config(path: str | os.PathLike[str] | None = None) -> Path:
+    """The configuration file that ``load_settings`` reads."""
     named = path or os.environ.get(CONFIG_ENV)
     if named:
         file = Path(named).expanduser().resolve()

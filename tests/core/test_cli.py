@@ -169,3 +169,44 @@ def test_help_has_examples_and_exits_with_0(capsys):
         main(["--help"])
     assert stop.value.code == 0
     assert "tft predict 2026-10-30 --json" in capsys.readouterr().out
+
+
+def test_the_audit_prints_a_row_for_every_feature_and_ends_with_0(home, capsys):
+    path = home / "long.parquet"
+    synthetic_market(5, 760, seed=3, start="2012-01-02").to_parquet(path)
+    main(["ingest", str(path)])
+    capsys.readouterr()
+    assert main(["audit", "--cuts", "2", "--assets", "5"]) == 0
+    text = capsys.readouterr().out
+    rows = [line.split() for line in text.splitlines() if line.split()[-1:] == ["ok"]]
+    seen = {row[0] for row in rows}
+    assert {"ret_21", "ta_adx_14", "xs_dispersion_z_252", "rmt_top_shift_21"} <= seen
+    assert len(rows) == 292 - 24  # no exogenous series is configured
+    assert "292 features audited at 2 cuts" in text and "0 fail, 24 could not be seen" in text
+
+
+def test_the_audit_ends_with_1_and_names_what_looks_ahead(home, capsys):
+    path = home / "long.parquet"
+    synthetic_market(5, 760, seed=3, start="2012-01-02").to_parquet(path)
+    main(["ingest", str(path)])
+    (home / "leaky.py").write_text(
+        "import numpy as np\n"
+        "from tft_core.features.registry import FeatureGroup, definer\n"
+        "define = definer('mine')\n"
+        "def compute(bars):\n"
+        "    top = np.fmax.reduce(bars.close, axis=1, keepdims=True)\n"
+        "    return {'mine_top': bars.close / top, 'mine_sum': np.nancumsum(bars.ret, axis=1)}\n"
+        "GROUP = FeatureGroup(name='mine', title='Mine', axis='own_sessions', compute=compute,\n"
+        "    features=(define('top', 'close', 1, 'ratio', 'of the highest close'),\n"
+        "              define('sum', 'close', 2, 'ratio', 'all returns')))\n"
+    )
+    (home / "tft.toml").write_text(
+        TOML + '[features]\nplugins = ["leaky.py"]\ngroups = ["ret", "mine"]\n'
+    )
+    capsys.readouterr()
+    assert main(["audit", "--cuts", "2", "--assets", "3", "--json"]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["failed"] == ["mine_top", "mine_sum"] and answer["n_features"] == 30
+    verdicts = {row["feature"]: row["verdict"] for row in answer["features"]}
+    assert verdicts["mine_top"] == "looks ahead" and verdicts["ret_21"] == "ok"
+    assert verdicts["mine_sum"] == "remembers too much"

@@ -122,7 +122,9 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--reason", help="why (promote, rollback)")
 
     sub = add("audit", data_commands.audit, "audit every feature for look-ahead", "tft audit")
-    sub.add_argument("--symbols", nargs="+", help="audit on these symbols (default: some of each)")
+    sub.add_argument("--symbols", nargs="+", help="sample from these symbols (default: all)")
+    sub.add_argument("--cuts", type=int, default=20, help="dates to cut history at (default: 20)")
+    sub.add_argument("--assets", type=int, default=10, help="symbols at each cut (default: 10)")
 
     sub = add("doctor", model_commands.doctor, "say what is missing or due", "tft doctor --fix")
     sub.add_argument("--fix", action="store_true", help="append windows that have begun")

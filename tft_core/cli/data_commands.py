@@ -1,6 +1,7 @@
 """Commands about data: ``init``, ``sample``, ``ingest``, ``audit``."""
 
 import importlib.resources
+import json
 import tempfile
 from argparse import Namespace
 from datetime import date
@@ -18,12 +19,10 @@ from tft_core.data.sample import load_sample
 from tft_core.data.store import MarketDataStore
 from tft_core.data.universe import Universe, UniverseConfig
 from tft_core.errors import ConfigError, DataError
-from tft_core.features.audit import causality_audit, finite_history_audit
 from tft_core.features.builder import FeatureConfig, MegaFeatureBuilder
+from tft_core.features.sampled_audit import audit_cuts, sampled_audit, tables_that_look_ahead
 from tft_core.folds import shift
 from tft_core.reports.quality_page import BarsView, data_quality_page
-
-AUDIT_CUTS = 3
 
 
 def init(arguments: Namespace) -> Answer:
@@ -141,29 +140,49 @@ def audit(arguments: Namespace) -> Answer:
     with MarketDataStore(settings.store_path, read_only=True) as store:
         universe = Universe.resolve(universe_config, store.symbols())
         market = store.panel(tuple(arguments.symbols or universe.symbols))
-    n_rows, lookback = len(market.dates), builder.required_lookback()
-    if n_rows < lookback + AUDIT_CUTS:
-        raise DataError(
-            f"an audit must see at least {lookback + AUDIT_CUTS} sessions, found {n_rows}; "
-            "ingest more history"
-        )
-    cuts = np.linspace(lookback, n_rows - 2, AUDIT_CUTS).astype(int).tolist()
-    causal = causality_audit(builder, market, cuts).set_index("feature")
-    finite = finite_history_audit(builder, market, [*cuts, n_rows - 1]).set_index("feature")
-    result = causal[["group", "cells", "moved_by_cut", "moved_by_poison", "is_causal"]].join(
-        finite[["lookback", "max_difference", "is_finite_memory"]]
+        cuts = audit_cuts(builder, len(market.dates), arguments.cuts)
+        first, last = market.dates[0].date(), market.dates[-1].date()
+        series = builder.load_series(store, first, last)
+        tables = builder.load_tables(store, first, last)
+        middle = market.dates[cuts[len(cuts) // 2]].date()
+        leaky = tables_that_look_ahead(builder, store, first, last, middle)
+    result = sampled_audit(
+        builder, market, cuts, n_symbols=arguments.assets, series=series, tables=tables
+    )
+    result.loc[result["group"].isin(leaky), "is_causal"] = False
+    result["verdict"] = np.select(
+        [~result["is_causal"], ~result["is_finite_memory"], result["cells"] == 0],
+        ["looks ahead", "remembers too much", "not seen"],
+        "ok",
     )
     failed = result[~(result["is_causal"] & result["is_finite_memory"])]
+    unseen = result.index[result["verdict"] == "not seen"].tolist()
     text = (
-        f"{len(result)} features audited on {len(market.symbols)} symbols, {len(failed)} fail"
-        + (f"\n{table(failed)}" if len(failed) else "")
+        f"{table(_audit_table(result))}\n\n"
+        f"{len(result)} features audited at {len(cuts)} cuts between "
+        f"{market.dates[cuts[0]].date()} and {market.dates[cuts[-1]].date()} on "
+        f"{min(arguments.assets, len(market.symbols))} of {len(market.symbols)} symbols each: "
+        f"{len(failed)} fail, {len(unseen)} could not be seen (their inputs are absent)"
+        + (f"\nfailed: {', '.join(failed.index)}" if len(failed) else "")
+        + "".join(
+            f"\nthe table of group {group} changes when it is loaded later" for group in leaky
+        )
     )
     data = {
         "n_features": len(result),
+        "cuts": [str(market.dates[cut].date()) for cut in cuts],
         "failed": failed.index.tolist(),
-        "features": result.reset_index().to_dict(orient="records"),
+        "unseen": unseen,
+        "features": json.loads(result.reset_index().to_json(orient="records", date_format="iso")),
     }
     return Answer(data, text, exit_code=1 if len(failed) else 0)
+
+
+def _audit_table(result: pd.DataFrame) -> pd.DataFrame:
+    shown = result.drop(columns=["is_causal", "is_finite_memory"])
+    shown["max_difference"] = shown["max_difference"].map("{:.0e}".format)
+    shown["first_date"] = pd.to_datetime(shown["first_date"]).dt.date.astype(object)
+    return shown
 
 
 def _instruments(path: str | None) -> pd.DataFrame | None:

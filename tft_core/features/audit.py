@@ -41,7 +41,8 @@ def causality_audit(
         cuts: Row numbers; rows at or after a cut are its future.
         universe: As in ``build_panel``.
         series: Exogenous observations, cut and poisoned by ``available_at``.
-        tables: User tables by group name, cut and poisoned by ``date``.
+        tables: User tables by group name; a row is of the future if its ``date`` or its
+            ``available_at`` is.
         seed: Of the poison.
 
     Returns:
@@ -216,10 +217,7 @@ def _is_future(series: pd.DataFrame, day: pd.Timestamp) -> np.ndarray:
 def _past_tables(
     tables: Mapping[str, pd.DataFrame] | None, day: pd.Timestamp
 ) -> dict[str, pd.DataFrame]:
-    return {
-        name: table.loc[(pd.to_datetime(table["date"]) < day).to_numpy()]
-        for name, table in (tables or {}).items()
-    }
+    return {name: table.loc[~_is_later(table, day)] for name, table in (tables or {}).items()}
 
 
 def _poisoned_tables(
@@ -227,7 +225,7 @@ def _poisoned_tables(
 ) -> dict[str, pd.DataFrame]:
     poisoned = {}
     for name, table in (tables or {}).items():
-        is_future = (pd.to_datetime(table["date"]) >= day).to_numpy()
+        is_future = _is_later(table, day)
         numbers = table.select_dtypes("number")
         wild = {
             column: np.where(is_future, rng.normal(0.0, 1e6, len(table)), numbers[column])
@@ -235,6 +233,11 @@ def _poisoned_tables(
         }
         poisoned[name] = table.assign(**wild)
     return poisoned
+
+
+def _is_later(table: pd.DataFrame, day: pd.Timestamp) -> np.ndarray:
+    is_later = (pd.to_datetime(table["date"]) >= day).to_numpy()
+    return is_later | _is_future(table, day) if "available_at" in table.columns else is_later
 
 
 def _newest_sessions(market: MarketPanel, row: int, sessions: int) -> MarketPanel:

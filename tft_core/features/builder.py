@@ -142,17 +142,11 @@ class MegaFeatureBuilder:
         if deeper < history:
             market = store.panel(loaded, deeper, last, known_at)
         first_row = int(np.searchsorted(market.dates.to_numpy(), np.datetime64(first)))
-        series = None
-        if self.config.series:
-            oldest = _day(market.dates, 0) if len(market.dates) else first
-            # a series' windows count weekdays, so its history must reach as far as the bars'
-            needed = min(oldest, first - timedelta(days=int(1.45 * lookback)))
-            series = store.series(list(self.config.series), needed - _SERIES_WARMUP, last, known_at)
-        tables = {
-            group.name: group.load(store, _day(market.dates, 0), last, known_at)
-            for group in self.registry.groups
-            if group.load is not None and len(market.dates)
-        }
+        oldest = _day(market.dates, 0) if len(market.dates) else first
+        # a series' windows count weekdays, so its history must reach as far as the bars'
+        needed = min(oldest, first - timedelta(days=int(1.45 * lookback)))
+        series = self.load_series(store, needed, last, known_at)
+        tables = self.load_tables(store, oldest, last, known_at) if len(market.dates) else {}
         panel = self.build_panel(
             market,
             universe=universe,
@@ -162,6 +156,28 @@ class MegaFeatureBuilder:
             tables=tables,
         )
         return panel.traded_rows()
+
+    def load_series(
+        self, store: MarketDataStore, start: date, end: date, as_of: date | datetime | None = None
+    ) -> pd.DataFrame | None:
+        """Observations behind the exogenous features of [start, end]; ``None`` without slots."""
+        if not self.config.series:
+            return None
+        return store.series(list(self.config.series), start - _SERIES_WARMUP, end, as_of)
+
+    def load_tables(
+        self, store: MarketDataStore, start: date, end: date, as_of: date | datetime | None = None
+    ) -> dict[str, pd.DataFrame]:
+        """The users' tables over [start, end] as known at ``as_of``, by group name.
+
+        Raises:
+            FeatureError: A table has no column ``date`` or ``symbol``.
+        """
+        return {
+            group.name: _known_rows(group.name, group.load(store, start, end, as_of), as_of)
+            for group in self.registry.groups
+            if group.load is not None
+        }
 
     @property
     def _has_market_groups(self) -> bool:
@@ -273,21 +289,30 @@ class MegaFeatureBuilder:
     ) -> None:
         """Compute all own-session groups for some assets and write them in place."""
         bars = OwnSessions.from_market(market, index, [a for _, a in chunk], series, tables)
-        first = index.first_out
-        for columns, group in self._placed("own_sessions"):
-            lookback = np.array([f.lookback for f in group.features])
-            part = bars.newest(int(lookback.max()))
-            result = _compute(group, part, [part.shape])
-            stacked = np.stack(
-                [result[f.name][:, part.first_out :] for f in group.features], axis=-1
-            )  # asset, session, feature
-            for i, (place, asset) in enumerate(chunk):
-                rows = index.rows[asset]
-                n_before = first - index.start[asset]
-                block = stacked[i, : len(rows) - n_before]
-                history = n_before + 1 + np.arange(len(block))
-                block[~np.isfinite(block) | (history[:, None] < lookback)] = np.nan
-                values[rows[n_before:] - first_row, place, columns] = block
+        placed = self._placed("own_sessions")
+        n_out, n_features = bars.n_out, sum(len(group.features) for _, group in placed)
+        block = np.full((len(chunk), n_out, n_features), np.nan, dtype=np.float32)
+        lookback = np.array([f.lookback for _, group in placed for f in group.features])
+        column = 0
+        for _, group in placed:
+            part = bars.newest(max(f.lookback for f in group.features))
+            result = _compute(group, part, [part.shape, (part.shape[0], n_out)])
+            for feature in group.features:
+                block[:, :, column] = part.asked(result[feature.name])
+                column += 1
+        np.copyto(block, np.nan, where=~np.isfinite(block))
+        for i, (place, asset) in enumerate(chunk):
+            rows = index.rows[asset]
+            n_before = index.first_out - index.start[asset]
+            own = block[i, : len(rows) - n_before]
+            n_short = min(max(int(lookback.max(initial=0)) - 1 - n_before, 0), len(own))
+            history = n_before + 1 + np.arange(n_short)
+            own[:n_short][history[:, None] < lookback] = np.nan
+            first = 0
+            for columns in _runs([columns for columns, _ in placed]):
+                last = first + columns.stop - columns.start
+                values[rows[n_before:] - first_row, place, columns] = own[:, first:last]
+                first = last
 
     def _market_groups(
         self,
@@ -305,11 +330,14 @@ class MegaFeatureBuilder:
         history = np.arange(grid.first_out, len(grid.rows)) + 1
         is_own = has_session[rows - first_row]
         for columns, group in self._placed("market"):
-            result = _compute(group, grid, [grid.shape, grid.shape[:1]])
+            n_out, n_assets = grid.n_out, grid.shape[1]
+            shapes = [grid.shape, grid.shape[:1], (n_out, n_assets), (n_out,)]
+            result = _compute(group, grid, shapes)
             for column, feature in zip(
                 range(columns.start, columns.stop), group.features, strict=True
             ):
-                wide = result[feature.name][grid.first_out :]
+                wide = result[feature.name]
+                wide = wide[len(wide) - n_out :]
                 wide = wide[:, assets] if wide.ndim == 2 else wide[:, None]
                 valid = np.isfinite(wide) & is_own & (history >= feature.lookback)[:, None]
                 values[rows - first_row, :, column] = np.where(valid, wide, np.nan)
@@ -323,6 +351,17 @@ class MegaFeatureBuilder:
             if group.axis == axis:
                 placed.append((columns, group))
         return placed
+
+
+def _runs(slices: Sequence[slice]) -> list[slice]:
+    """Adjacent slices joined."""
+    runs: list[slice] = []
+    for part in slices:
+        if runs and runs[-1].stop == part.start:
+            runs[-1] = slice(runs[-1].start, part.stop)
+        else:
+            runs.append(part)
+    return runs
 
 
 def _compute(
@@ -355,6 +394,16 @@ def _instant(moment: date | datetime) -> datetime:
     if not isinstance(moment, datetime):
         moment = datetime.combine(moment, time.max)
     return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def _known_rows(group: str, table: pd.DataFrame, as_of: date | datetime | None) -> pd.DataFrame:
+    for name in ("date", "symbol"):
+        if name not in table.columns:
+            raise FeatureError(f"table of feature group {group} must have a column {name!r}")
+    if as_of is None or "available_at" not in table.columns:
+        return table
+    available = pd.DatetimeIndex(pd.to_datetime(table["available_at"], utc=True))
+    return table.loc[available.tz_localize(None) <= pd.Timestamp(_instant(as_of))]
 
 
 def _day(dates: pd.DatetimeIndex, row: int) -> date:

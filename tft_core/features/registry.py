@@ -5,13 +5,18 @@ feature is computed here.
 """
 
 import importlib
+import importlib.util
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from tft_core.config import find_config
 from tft_core.errors import ConfigError, FeatureError
 from tft_core.schema import content_hash
 
@@ -81,14 +86,16 @@ class FeatureGroup:
     title: str
     axis: Literal["own_sessions", "market"]
     """``own_sessions``: ``compute`` takes ``OwnSessions`` and returns (asset, session) arrays.
-    ``market``: it takes ``MarketGrid`` and returns (session,) or (session, asset) arrays."""
+    ``market``: it takes ``MarketGrid`` and returns (session,) or (session, asset) arrays. The
+    sessions are all of the input's, or only its newest ``n_out``, which are asked for."""
     features: tuple[Feature, ...]
     compute: Callable[[Any], Mapping[str, np.ndarray]]
     version: int = 1
     """Raised when a definition changes without changing its declaration."""
     load: Callable[..., pd.DataFrame] | None = None
     """``load(store, start, end, as_of)`` reads a user table (columns ``date, symbol, …``, maybe
-    ``available_at``); ``compute`` reads it with ``bars.table_column(name, column)``."""
+    ``available_at``); ``compute`` reads it with ``bars.table_column(name, column)``. What
+    became available after ``as_of`` is dropped by the builder, whatever ``load`` returns."""
 
     def __post_init__(self) -> None:
         if not self.features:
@@ -131,7 +138,8 @@ class FeatureConfig:
     groups: tuple[str, ...] = ()
     """Group names (prefixes) to build; empty means all."""
     plugins: tuple[str, ...] = ()
-    """Importable modules of the user that each expose a ``GROUP``."""
+    """The user's modules that each expose a ``GROUP``: importable names, or files (``….py``),
+    absolute or relative to the folder of the configuration file."""
     series: tuple[str, ...] = ()
     """Exogenous series of the store; the i-th one fills the features ``exo_i_…``."""
 
@@ -232,19 +240,48 @@ class FeatureRegistry:
 
 
 def _load_group(path: str) -> FeatureGroup:
-    try:
-        module = importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        raise FeatureError(
-            f"feature plug-in must be an importable module, found {path!r} ({error}); "
-            "correct features.plugins or PYTHONPATH"
-        ) from error
+    module = _module_of_file(path) if path.endswith(".py") else _module_of_name(path)
     group = getattr(module, "GROUP", None)
     if not isinstance(group, FeatureGroup):
         raise FeatureError(
             f"feature plug-in {path} must expose GROUP, a FeatureGroup, found {group!r}"
         )
     return group
+
+
+def _module_of_name(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise FeatureError(
+            f"feature plug-in must be an importable module, found {name!r} ({error}); "
+            "correct features.plugins or PYTHONPATH"
+        ) from error
+
+
+def _module_of_file(path: str) -> ModuleType:
+    file = Path(path).expanduser()
+    if not file.is_absolute():
+        file = _config_folder() / file
+    if not file.is_file():
+        raise FeatureError(
+            f"feature plug-in must be a Python file, found nothing at {file}; correct "
+            "features.plugins (files are relative to the configuration file)"
+        )
+    name = f"tft_plugin_{content_hash([str(file.resolve())])[:8]}_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None  # a .py file has a loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # what the file defines can say where it comes from
+    spec.loader.exec_module(module)
+    return module
+
+
+def _config_folder() -> Path:
+    try:
+        return find_config().resolve().parent
+    except ConfigError:  # settings made in code have no file
+        return Path.cwd()
 
 
 def check_result(

@@ -56,12 +56,20 @@ class SessionIndex:
             out[i, self.columns(asset)] = wide[self.rows[asset], asset]
         return out
 
-    def unpack(self, packed: np.ndarray, n_rows: int) -> np.ndarray:
-        """(asset, session) of all assets → (time, asset); NaN off their sessions."""
-        out = np.full((n_rows, len(self.rows)), np.nan)
-        for asset, rows in enumerate(self.rows):
-            out[rows, asset] = packed[asset, self.columns(asset)]
+    def columns_at(self, rows: Int[np.ndarray, " session"]) -> Int[np.ndarray, "session asset"]:
+        """Packed column of each asset's session on some rows; -1 where it has none."""
+        out = np.full((len(rows), len(self.rows)), -1)
+        for asset, own in enumerate(self.rows):
+            if len(own):
+                place = np.minimum(np.searchsorted(own, rows), len(own) - 1)
+                out[:, asset] = np.where(own[place] == rows, self.start[asset] + place, -1)
         return out
+
+    def reach(self, first_row: int) -> int:
+        """Newest columns that hold every asset's sessions from a row on."""
+        starts = zip(self.rows, self.start, strict=True)
+        columns = [s + int(np.searchsorted(r, first_row)) for r, s in starts if len(r)]
+        return self.width - min(columns, default=self.width)
 
 
 def _shared(compute: Callable[["OwnSessions"], np.ndarray]) -> "cached_property[np.ndarray]":
@@ -100,6 +108,11 @@ class OwnSessions:
     whole: Optional["OwnSessions"] = None
     """The bars that these are the newest columns of."""
     offset: int = 0
+
+    @property
+    def n_out(self) -> int:
+        """Number of newest columns that are asked for."""
+        return self.close.shape[1] - self.first_out
 
     def newest(self, lookback: int) -> "OwnSessions":
         """Only the columns that features of this lookback need for the columns asked for."""
@@ -143,6 +156,10 @@ class OwnSessions:
     @property
     def shape(self) -> tuple[int, int]:
         return self.close.shape  # type: ignore[return-value]
+
+    def asked(self, values: np.ndarray) -> np.ndarray:
+        """The columns of an array that are asked for."""
+        return k.recent(values, self.n_out)
 
     def table_column(self, group: str, column: str) -> np.ndarray:
         """A column of a user table on the assets' sessions, matched by date and symbol.
@@ -189,8 +206,16 @@ class OwnSessions:
 
     @_shared
     def sigma(self) -> np.ndarray:
-        """σ_t: EW volatility of daily returns, see ``kernels.ewm_std_daily``."""
-        return k.ewm_std_daily(self.ret)
+        """σ_t: EW volatility of daily returns, see ``kernels.ewm_std_daily``.
+
+        NaN in the columns of history too early to see a whole kernel: no feature of the
+        columns asked for may read them.
+        """
+        out = np.full(self.shape, np.nan)
+        columns = self.n_out + max(self.first_out - k.MAX_LAG, 0)
+        sigma = k.ewm_std_daily(self.ret, newest=columns)
+        out[:, self.shape[1] - sigma.shape[1] :] = sigma
+        return out
 
     @_shared
     def z_ret(self) -> np.ndarray:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pytest
 from feature_market import assert_same, panel_of
 
 from tft_core.features.builder import MegaFeatureBuilder
@@ -45,6 +46,33 @@ def test_own_session_features_ignore_the_other_assets_calendars(bars, builder, m
     np.testing.assert_array_equal(left.values, right.values[rows][:, :ASSETS])
 
 
+@pytest.mark.parametrize("first_row", [0, 300, 639])
+def test_threads_and_chunks_change_no_bit(builder, market, series, built, monkeypatch, first_row):
+    gaps = np.random.default_rng(4).random(market.close.shape) < 0.03
+    gaps[:, :2] = False  # some assets have gaps in their columns, others none
+    patchy = replace(
+        market,
+        **{name: np.where(gaps, np.nan, getattr(market, name)) for name in ("open", "high")},
+        volume=np.where(gaps[::-1], np.nan, market.volume),
+    )
+    panels = []
+    for threads, cells in ((1, 10**9), (1, 1), (2, 2_000), (3, 1), (2, 64_000)):
+        monkeypatch.setattr("tft_core.features.builder.N_THREADS", threads)
+        monkeypatch.setattr("tft_core.features.builder._CHUNK_CELLS", cells)
+        panels.append(builder.build_panel(patchy, series=series, first_row=first_row).values)
+    for other in panels[1:]:
+        np.testing.assert_array_equal(other, panels[0])
+
+
+def test_an_asset_alone_has_the_features_it_has_in_company(builder, market, series, built):
+    own = [f.name for f in builder.registry.features if f.group not in ("xs", "rmt")]
+    for symbol in ("A1", "A4"):
+        alone = builder.build_panel(market, series=series, symbols=[symbol]).select(own)
+        asset = market.symbols.index(symbol)
+        expected = built.select(own).values[:, asset]
+        np.testing.assert_array_equal(alone.values[:, 0], expected)
+
+
 def test_nothing_is_filled_where_an_asset_does_not_trade(market, built):
     assert np.isnan(built.values[~market.has_session]).all()
     np.testing.assert_array_equal(built.has_session, market.has_session)
@@ -82,3 +110,12 @@ def test_a_gap_in_one_column_passes_once_it_has_left_the_window(builder, market,
     assert np.isnan(cci[300:322]).all() and np.isfinite(cci[322:]).all()
     plain = builder.build_panel(market, series=series).select(["ta_cci_20"]).values[:, asset, 0]
     np.testing.assert_allclose(cci[322:], plain[322:], rtol=1e-5)
+
+
+def test_a_universe_of_one_is_no_market(bars):
+    alone = panel_of(bars[bars["symbol"] == "A0"])
+    built = MegaFeatureBuilder(FeatureConfig(groups=("rmt", "xs"))).build_panel(alone)
+    for name in ("rmt_mkt_corr_63", "rmt_mkt_beta_63", "rmt_resid_ret_21", "xs_rank_ret_21",
+                 "xs_dispersion_21"):  # fmt: skip
+        assert np.isnan(built.select([name]).values).all(), name
+    assert np.isfinite(built.select(["xs_adv_share_21"]).values[-1]).all()

@@ -7,7 +7,7 @@ from datetime import date, datetime
 import numpy as np
 import pandas as pd
 import pytest
-from feature_market import deviations
+from feature_market import deviations, panel_of
 
 from tft_core.data.store import MarketDataStore
 from tft_core.data.universe import UniverseConfig, UniverseMember
@@ -97,6 +97,29 @@ def test_a_restated_bar_counts_from_the_day_it_was_known(tmp_path, bars):
     row = 600 + 21
     assert r21[1][row] == pytest.approx(r21[0][row] - np.log(factor), abs=1e-6)
     np.testing.assert_allclose(after.values[612:], late.values, rtol=1e-6, atol=1e-9)
+
+
+def test_a_roll_that_restates_all_history_changes_no_feature(tmp_path, bars):
+    """Ratio back-adjustment: on the day of a roll every earlier price is multiplied."""
+    roll, factor = np.sort(bars["date"].unique())[560], 1.37
+    prices = ["open", "high", "low", "close"]
+    is_old = bars["date"] < roll
+    believed = bars.copy()  # before the roll the old contract's prices were the series
+    believed.loc[is_old, prices] /= factor
+    with MarketDataStore(tmp_path / "m.duckdb") as store:
+        store.ingest(believed[is_old])
+        moment = datetime.fromisoformat(f"{pd.Timestamp(roll).date()}T12:00:00")
+        store.ingest(bars, ingested_at=moment)
+        builder = MegaFeatureBuilder()
+        start = pd.Timestamp(np.sort(bars["date"].unique())[540]).date()
+        rolled = builder.build(store, start=start)
+        assert len(store.vintage_blocks(start, store.last_session(), store.symbols())) > 1
+    plain = builder.build_panel(panel_of(bars))
+    rows = plain.dates.get_indexer(rolled.dates)
+    assert (rolled.dates < roll).any() and (rolled.dates > roll).any()
+    expected = plain.values[rows]
+    np.testing.assert_array_equal(np.isnan(rolled.values), np.isnan(expected))
+    assert np.nanmax(np.abs(rolled.values - expected) / deviations(plain)) < 1e-5
 
 
 def test_an_asset_that_resumes_after_a_long_pause_has_its_history(tmp_path, bars):

@@ -4,13 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import talib
-from feature_market import make_bars, panel_of
+from feature_market import make_bars, make_series, panel_of
 
-from tests.oracles import feature_values
+from tests.oracles import feature_values, feature_values_market
 from tft_core.features import kernels as k
 from tft_core.features.builder import MegaFeatureBuilder
 from tft_core.features.groups.calendar import calendar_of
 from tft_core.features.groups.fractional import difference_weights
+from tft_core.features.panel import FeaturePanel
+from tft_core.features.registry import FeatureConfig
+
+SERIES = ("rates", "oil", "vix", "dollar")
 
 
 @pytest.fixture(scope="module")
@@ -19,26 +23,48 @@ def clean_bars() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def last_values(clean_bars) -> pd.DataFrame:
-    panel = MegaFeatureBuilder().build_panel(panel_of(clean_bars))
-    return pd.DataFrame(panel.values[-1], index=panel.symbols, columns=panel.feature_names)
+def clean_series(clean_bars) -> pd.DataFrame:
+    every = [
+        make_series(clean_bars, name).assign(value=lambda f, i=i: np.roll(f["value"], 97 * i))
+        for i, name in enumerate(SERIES)
+    ]
+    return pd.concat(every, ignore_index=True)
 
 
-def test_own_session_features_match_their_definitions(clean_bars, last_values):
-    expected = feature_values.own_values(clean_bars[clean_bars["symbol"] == "A3"])
-    found = last_values.loc["A3", list(expected)]
-    np.testing.assert_allclose(found, list(expected.values()), rtol=2e-5, atol=1e-6)
-    groups = {name.split("_", 1)[0] for name in expected}
-    assert groups == {"ret", "paper", "vol", "ta", "dist", "liq", "oi", "range", "cpd", "frac",
-                      "cyc", "cal"}  # fmt: skip
-    assert len(expected) > 110
+@pytest.fixture(scope="module")
+def clean_panel(clean_bars, clean_series) -> FeaturePanel:
+    builder = MegaFeatureBuilder(FeatureConfig(series=SERIES))
+    return builder.build_panel(panel_of(clean_bars), series=clean_series)
 
 
-def test_market_features_match_their_definitions(clean_bars, last_values):
-    closes = clean_bars.pivot(index="date", columns="symbol", values="close")
-    expected = feature_values.market_values(closes)
-    found = last_values.loc[list(expected.index), list(expected.columns)]
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+def oracle_of(bars: pd.DataFrame, series: pd.DataFrame) -> pd.DataFrame:
+    """Every feature of two assets at the newest date, from the oracles."""
+    closes = bars.pivot(index="date", columns="symbol", values="close")
+    rows = {}
+    for symbol in ("A2", "A5"):
+        own = bars[bars["symbol"] == symbol]
+        rows[symbol] = feature_values.own_values(own)
+        for slot, name in enumerate(SERIES, start=1):
+            known = series[series["name"] == name].set_index("date")["value"]
+            rows[symbol] |= feature_values_market.exogenous_values(slot, known, own)
+    return pd.DataFrame(rows).T.join(feature_values_market.market_values(closes))
+
+
+# in the week of an expiry, and at the end of a year
+@pytest.mark.parametrize("day", ["2017-12-14", "2017-12-29"])
+def test_every_feature_matches_its_written_definition(clean_bars, clean_series, clean_panel, day):
+    expected = oracle_of(
+        clean_bars[clean_bars["date"] <= day], clean_series[clean_series["date"] <= day]
+    )
+    assert set(expected.columns) == set(clean_panel.feature_names)
+    assert len(expected.columns) == 292
+    names, row = list(clean_panel.feature_names), clean_panel.dates.get_loc(pd.Timestamp(day))
+    every = pd.DataFrame(clean_panel.values[row], index=clean_panel.symbols, columns=names)
+    found = every.loc[expected.index]
+    assert found.notna().all(axis=None)
+    gap = (found - expected[names]).abs() / (1e-6 + expected[names].abs())
+    worst = gap.astype(float).max()
+    assert worst[worst > 2e-5].to_dict() == {}
 
 
 def test_truncated_wilder_kernels_tend_to_talib():
@@ -87,6 +113,35 @@ def test_moments_and_correlations_match_pandas():
     np.testing.assert_allclose(k.move_std(x, 50)[0, 49:], rolling.std(ddof=0)[49:], rtol=1e-9)
     corr = rolling.corr(frame["y"])
     np.testing.assert_allclose(k.move_corr(x, y, 50)[0, 49:], corr[49:], rtol=1e-9)
+
+
+KERNELS = {
+    "lag": lambda x, y, n: k.lag(x, 21, n),
+    "diff": lambda x, y, n: k.diff(x, 21, n),
+    "sum": lambda x, y, n: k.move_sum(x, 21, newest=n),
+    "mean": lambda x, y, n: k.move_mean(x, 60, newest=n),
+    "zscore": lambda x, y, n: k.move_zscore(x, 60, newest=n),
+    "cov": lambda x, y, n: k.move_cov(x, y, 60, newest=n),
+    "corr": lambda x, y, n: k.move_corr(x, y, 60, newest=n),
+    "kurt": lambda x, y, n: k.move_skew_kurt(x, 60, n)[1],
+    "max": lambda x, y, n: k.move_max(x, 60, newest=n),
+    "rank": lambda x, y, n: k.move_rank(x, 60, newest=n),
+    "fir": lambda x, y, n: k.fir(x, k.trend_weights(60), n),
+    "ema": lambda x, y, n: k.ema(x, 20, 63, n),
+    "sigma": lambda x, y, n: k.ewm_std_daily(x, max_lag=100, newest=n),
+    "residual": lambda x, y, n: k.trend(x, 60, n)[1],
+}
+
+
+@pytest.mark.parametrize("newest", [1, 5, 63, 180, 199, 200, 300])
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+def test_the_newest_columns_alone_are_those_of_the_whole(kernel, newest):
+    x, y = np.random.default_rng(6).standard_normal((2, 3, 200))
+    x[1, 90:96] = y[2, 190] = np.nan
+    x[2, :50] = np.nan
+    whole, alone = kernel(x, y, None), kernel(x, y, newest)
+    assert alone.shape == (3, min(newest, 200))
+    np.testing.assert_allclose(alone, whole[:, -newest:], rtol=1e-9, atol=1e-12)
 
 
 def test_a_moving_sum_has_no_memory_of_a_huge_value():

@@ -5,6 +5,7 @@ import types
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import talib
 from feature_market import deviations
@@ -49,13 +50,34 @@ def test_features_begin_as_soon_as_their_lookback_is_there(builder, market, buil
     assert late == []
 
 
-def test_planted_recursions_are_caught(monkeypatch, market):
+def _by_pandas(formula):
+    return lambda close: formula(pd.Series(close)).to_numpy(dtype=np.float64)
+
+
+RECURSIONS = {
+    "rec_cumulated": np.nancumsum,
+    "rec_expanding_mean": _by_pandas(lambda c: c / c.expanding().mean()),
+    "rec_expanding_rank": _by_pandas(lambda c: c.expanding().rank(pct=True)),
+    "rec_expanding_zscore": _by_pandas(lambda c: (c - c.expanding().mean()) / c.expanding().std()),
+    "rec_ewma": _by_pandas(lambda c: c.ewm(span=60).mean() / c),
+    "rec_ewma_recursive": _by_pandas(lambda c: c.ewm(alpha=1 / 60, adjust=False).mean() / c),
+    "rec_volume_balance": _by_pandas(lambda c: np.sign(c.diff()).cumsum()),
+    "rec_drawdown_from_the_peak": _by_pandas(lambda c: c / c.cummax()),
+    "rec_growth_since_the_start": _by_pandas(lambda c: c / c.bfill().iloc[0]),
+    "rec_age": _by_pandas(lambda c: c.notna().cumsum()),
+    "rec_talib_rsi": lambda close: talib.RSI(close, 60),
+}
+FINITE = {
+    "rec_none_mean": _by_pandas(lambda c: c.rolling(61).mean() / c),
+    "rec_none_ewma": _by_pandas(
+        lambda c: c.rolling(61).apply(lambda w: pd.Series(w).ewm(span=20).mean().iloc[-1]) / c
+    ),
+}
+
+
+def test_planted_recursions_are_caught_and_finite_windows_are_not_accused(monkeypatch, market):
     define = definer("rec")
-    formulas = {
-        "rec_cumulated": lambda row: np.nancumsum(row),
-        "rec_expanding_mean": lambda row: np.nancumsum(row) / np.arange(1, len(row) + 1),
-        "rec_talib_rsi": lambda row: talib.RSI(row, 60),
-    }
+    formulas = {**RECURSIONS, **FINITE}
     group = FeatureGroup(
         name="rec",
         title="Planted recursions",
@@ -71,7 +93,30 @@ def test_planted_recursions_are_caught(monkeypatch, market):
     monkeypatch.setitem(sys.modules, "planted_recursions", module)
     config = FeatureConfig(plugins=("planted_recursions",), groups=("rec", "ret"))
     audit = finite_history_audit(MegaFeatureBuilder(config), market, [600])
-    assert set(audit.loc[~audit["is_finite_memory"], "feature"]) == set(formulas)
+    assert set(audit.loc[~audit["is_finite_memory"], "feature"]) == set(RECURSIONS)
+
+
+@pytest.mark.parametrize(
+    ("symbols", "start"),
+    [
+        (("A0",), "2018-06-15"),  # the newest session
+        (("A5", "A1"), "2018-05-31"),
+        (("A4",), "2018-03-01"),  # closes only
+        (("A3", "A2", "A0"), "2017-12-29"),  # less history than every feature wants
+        (("A1",), "2016-06-01"),
+    ],
+)
+def test_any_subset_from_any_start_equals_its_part_of_the_full_build(
+    builder, market, series, built, symbols, start
+):
+    first_row = int(market.dates.get_indexer([pd.Timestamp(start)])[0])
+    assert first_row > 0
+    part = builder.build_panel(market, series=series, first_row=first_row, symbols=symbols)
+    assets = [market.symbols.index(symbol) for symbol in symbols]
+    whole = built.values[first_row:][:, assets]
+    np.testing.assert_array_equal(np.isnan(part.values), np.isnan(whole))
+    gap = np.abs(part.values - whole) / deviations(built)
+    assert np.nanmax(gap) <= PARITY_TOLERANCE
 
 
 def test_a_monstrous_bar_leaves_nothing_behind_after_its_window(builder, market):

@@ -9,18 +9,22 @@ from tft_core.features.sessions import OwnSessions
 _define = definer("cal")
 
 FEATURES = (
-    _define("dow_sin", "date", 1, "sine", "sine of the day of the week (7 days)"),
-    _define("dow_cos", "date", 1, "cosine", "cosine of the day of the week (7 days)"),
-    _define("year_sin", "date", 1, "sine", "sine of the day of the year"),
-    _define("year_cos", "date", 1, "cosine", "cosine of the day of the year"),
-    _define("weekday_of_month", "date", 1, "weekdays", "weekdays of the month so far"),
-    _define("weekdays_to_month_end", "date", 1, "weekdays", "weekdays of the month still to come"),
+    _define("dow_sin", "date", 1, "sine", "sin(2π d / 7), Monday d = 0"),
+    _define("dow_cos", "date", 1, "cosine", "cos(2π d / 7), Monday d = 0"),
+    _define("year_sin", "date", 1, "sine", "sin(2π d / length of the year), 1 January d = 0"),
+    _define("year_cos", "date", 1, "cosine", "cos(2π d / length of the year), 1 January d = 0"),
+    _define("weekday_of_month", "date", 1, "weekdays",
+            "Mondays to Fridays of the month up to and with the day"),
+    _define("weekdays_to_month_end", "date", 1, "weekdays",
+            "Mondays to Fridays of the month after the day"),
     _define("turn_of_month", "date", 1, "0 or 1",
-            "last weekday or one of the first three of a month", "Lakonishok & Smidt 1988"),
-    _define("quarter_end", "date", 1, "0 or 1", "one of the last five weekdays of a quarter"),
-    _define("year_end", "date", 1, "0 or 1", "one of the last ten weekdays of a year"),
-    _define("expiry_week", "date", 1, "0 or 1", "Monday to Friday before a month's third Friday, "
-            "inclusive"),
+            "1 up to the third weekday of a month and from its last one on",
+            "Lakonishok & Smidt 1988"),
+    _define("quarter_end", "date", 1, "0 or 1",
+            "1 if fewer than 5 weekdays of the quarter are to come"),
+    _define("year_end", "date", 1, "0 or 1", "1 if fewer than 10 weekdays of the year are to come"),
+    _define("expiry_week", "date", 1, "0 or 1", "1 from Monday to Friday of the week "
+            "that holds the month's third Friday"),
     _define("gap_days", "date", 2, "days", "calendar days since the asset's previous session"),
 )  # fmt: skip
 

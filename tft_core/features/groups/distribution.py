@@ -14,63 +14,71 @@ DFA_SCALES = (8, 16, 32, 64)
 YEAR = 252
 TAIL = 12
 """Sessions in the lowest 5 % of a year."""
+_FEW = 32
 
 _define = definer("dist")
 
 FEATURES = (
     *(
-        _define(f"skew_{w}", "close", w + 1, "skewness", f"skewness of {w} daily log returns")
+        _define(f"skew_{w}", "close", w + 1, "skewness",
+                f"m₃ / m₂^1.5 of the last {w} daily log returns (population moments)")
         for w in MOMENT_WINDOWS
     ),
     *(
         _define(f"kurt_{w}", "close", w + 1, "kurtosis",
-                f"kurtosis of {w} daily log returns (normal: 3)")
+                f"m₄ / m₂² of the last {w} daily log returns (population moments; normal: 3)")
         for w in MOMENT_WINDOWS
     ),
     *(
         _define(f"q{q:02d}_252", "close", YEAR + 1, "standard deviations",
-                f"{q} % quantile of 252 returns / their deviation")
+                f"q{q:02d} / deviation of the last 252 daily log returns")
         for q in (5, 95)
     ),
     _define("tail_ratio_252", "close", YEAR + 1, "log ratio",
-            "log of the 95 % quantile / the absolute 5 % quantile of 252 returns"),
+            "ln(q95 / −q05) of the last 252 daily log returns; NaN unless q05 < 0 < q95"),
     _define("cvar05_252", "close", YEAR + 1, "standard deviations",
-            f"mean of the {TAIL} lowest of 252 returns / their deviation"),
+            f"mean of the {TAIL} lowest of the last 252 daily log returns / deviation of all"),
     _define("hill_left_252", "close", YEAR + 1, "1/tail exponent",
-            f"Hill estimate from the {TAIL} lowest of 252 returns", "Hill 1975"),
+            f"mean of ln(x_i / x_{TAIL + 1}), i = 1…{TAIL}: x_i is the i-th largest loss −r of "
+            "252 sessions; NaN unless all are losses", "Hill 1975"),
     _define("iqr_252", "close", YEAR + 1, "standard deviations",
-            "interquartile range of 252 returns / their deviation"),
+            "(q75 − q25) / deviation of the last 252 daily log returns"),
     _define("quantile_skew_252", "close", YEAR + 1, "ratio in [-1, 1]",
-            "(q95 + q05 − 2 median) / (q95 − q05) of 252 returns", "Bowley; Hinkley 1975"),
+            "(q95 + q05 − 2 q50) / (q95 − q05) of the last 252 daily log returns",
+            "Bowley; Hinkley 1975"),
     _define("max_21", "close", SIGMA_LOOKBACK, "daily volatilities",
-            "highest of 21 daily returns, per σ", "Bali, Cakici & Whitelaw 2011"),
+            "highest of the last 21 daily log returns / σ_t", "Bali, Cakici & Whitelaw 2011"),
     _define("min_21", "close", SIGMA_LOOKBACK, "daily volatilities",
-            "lowest of 21 daily returns, per σ"),
+            "lowest of the last 21 daily log returns / σ_t"),
     *(
         _define(f"autocorr_{lag}_{w}", "close", w + lag + 1, "correlation",
-                f"lag-{lag} autocorrelation of returns over {w} sessions")
+                f"correlation of r_t with r_t−{lag} over the pairs of the last {w} sessions")
         for lag, w in AUTOCORRELATIONS
     ),
     *(
         _define(f"var_ratio_{q}_{w}", "close", w + q, "log ratio",
-                f"log of the variance of {q}-session returns / {q}× the daily one, {w} sessions",
+                f"ln(v_{q} / ({q} v_1)): v_n = variance of the last {w} overlapping n-session log "
+                "returns",
                 "Lo & MacKinlay 1988")
         for q, w in VARIANCE_RATIOS
     ),
     _define("hurst_252", "close", YEAR, "exponent",
-            "slope of log deviation of price changes on log lag (1–32) within 252 sessions",
+            "least-squares slope of ln s_n on ln n, n = 1, 2, 4, …, 32: s_n = deviation of "
+            "ln(C_t / C_t−n) over the pairs within 252 closes",
             "structure-function Hurst exponent"),
     _define("dfa_252", "close", YEAR, "exponent",
-            "slope of log detrended fluctuation of log price on log scale (8–64), 252 sessions",
+            "least-squares slope of ln F_n on ln n, n = 8, 16, 32, 64: F_n² = mean over all boxes "
+            "of n successive closes within 252 of the mean squared residual of ln C from its line",
             "Peng et al. 1994, with overlapping boxes"),
     *(
         _define(f"entropy_{w}", "close", w + 2, "share of the maximum",
-                f"permutation entropy of order 3 of closes over {w} patterns",
+                f"−Σ p ln p / ln 6: p = shares of the 6 orders of (C_t−2, C_t−1, C_t) over {w} "
+                "sessions",
                 "Bandt & Pompe 2002")
         for w in (63, 252)
     ),
     _define("runs_63", "close", 65, "standard deviations",
-            "sign changes of returns in 63 sessions against independence",
+            "(share of the last 63 sessions with r_t r_t−1 < 0, minus ½) × 2 √63",
             "Wald & Wolfowitz 1940, with equal odds"),
 )  # fmt: skip
 
@@ -78,60 +86,66 @@ FEATURES = (
 def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
     """All features of the group."""
     out: dict[str, np.ndarray] = {}
-    ret = bars.log_ret
+    ret, n, sigma = bars.log_ret, bars.n_out, bars.asked(bars.sigma)
     for w in MOMENT_WINDOWS:
-        out[f"dist_skew_{w}"], out[f"dist_kurt_{w}"] = k.move_skew_kurt(ret, w)
-    out |= _order_statistics(ret, bars.first_out)
-    out["dist_max_21"] = k.ratio(k.move_max(ret, 21), bars.sigma)
-    out["dist_min_21"] = k.ratio(k.move_min(ret, 21), bars.sigma)
+        out[f"dist_skew_{w}"], out[f"dist_kurt_{w}"] = k.move_skew_kurt(ret, w, n)
+    out |= _order_statistics(ret, n)
+    out["dist_max_21"] = k.ratio(k.move_max(ret, 21, newest=n), sigma)
+    out["dist_min_21"] = k.ratio(k.move_min(ret, 21, newest=n), sigma)
     for lag, w in AUTOCORRELATIONS:
-        out[f"dist_autocorr_{lag}_{w}"] = k.move_corr(ret, k.lag(ret, lag), w)
+        out[f"dist_autocorr_{lag}_{w}"] = k.move_corr(ret, k.lag(ret, lag), w, newest=n)
     for q, w in VARIANCE_RATIOS:
-        long = k.move_var(k.diff(bars.log_close, q), w)
-        out[f"dist_var_ratio_{q}_{w}"] = k.log(k.ratio(long, q * k.move_var(ret, w)))
-    out["dist_hurst_252"] = _hurst(bars.log_close)
-    out["dist_dfa_252"] = _dfa(bars.log_close)
+        long = k.move_var(k.diff(bars.log_close, q, n + w - 1), w, newest=n)
+        out[f"dist_var_ratio_{q}_{w}"] = k.log(k.ratio(long, q * k.move_var(ret, w, newest=n)))
+    out["dist_hurst_252"] = _hurst(bars.log_close, n)
+    out["dist_dfa_252"] = _dfa(bars.log_close, n)
     for w in (63, 252):
-        out[f"dist_entropy_{w}"] = _permutation_entropy(bars.close, w)
-    turns = np.where(np.isnan(ret * k.lag(ret)), np.nan, ret * k.lag(ret) < 0.0)
-    out["dist_runs_63"] = (k.move_mean(turns, 63) - 0.5) * 2.0 * 63**0.5
+        out[f"dist_entropy_{w}"] = _permutation_entropy(bars.close, w, n)
+    product = ret * k.lag(ret)
+    turns = np.where(np.isnan(product), np.nan, product < 0.0)
+    out["dist_runs_63"] = (k.move_mean(turns, 63, newest=n) - 0.5) * 2.0 * 63**0.5
     return out
 
 
-def _order_statistics(ret: np.ndarray, first_out: int) -> dict[str, np.ndarray]:
+def _order_statistics(ret: np.ndarray, newest: int) -> dict[str, np.ndarray]:
     names = ("q05", "q95", "tail_ratio", "cvar05", "hill_left", "iqr", "quantile_skew")
-    out = {f"dist_{name}_252": np.full(ret.shape, np.nan) for name in names}
-    deviation = k.move_std(ret, YEAR, YEAR)
-    start = max(first_out, YEAR - 1)
-    if start >= ret.shape[1]:
+    shape = k.recent(ret, newest).shape
+    out = {f"dist_{name}_252": np.full(shape, np.nan) for name in names}
+    deviation = k.move_std(ret, YEAR, YEAR, newest)
+    n_full = min(newest, ret.shape[1] - YEAR + 1)
+    if n_full < 1:
         return out
-    for asset, series in enumerate(ret):
-        windows = np.lib.stride_tricks.sliding_window_view(series[start - YEAR + 1 :], YEAR)
-        ordered = np.sort(windows, axis=1)
-        ordered[np.isnan(ordered[:, -1])] = np.nan
+    start = shape[1] - n_full
+    # many windows: asset by asset, to stay in the cache; few: all assets at once
+    parts = [slice(a, a + 1) for a in range(len(ret))] if n_full > _FEW else [slice(None)]
+    for part in parts:
+        series = k.recent(ret[part], n_full + YEAR - 1)
+        ordered = np.sort(np.lib.stride_tricks.sliding_window_view(series, YEAR, axis=1), axis=-1)
+        ordered[np.isnan(ordered[..., -1])] = np.nan
         q05, q25, q50, q75, q95 = (_quantile(ordered, q) for q in (0.05, 0.25, 0.5, 0.75, 0.95))
-        scale = deviation[asset, start:]
-        tail = -ordered[:, : TAIL + 1]
-        threshold = np.where(tail[:, -1] > 0.0, tail[:, -1], np.nan)
+        scale = deviation[part, start:]
+        tail = -ordered[..., : TAIL + 1]
+        threshold = np.where(tail[..., -1] > 0.0, tail[..., -1], np.nan)
         rows = {
             "q05": k.ratio(q05, scale),
             "q95": k.ratio(q95, scale),
             "tail_ratio": k.log(k.ratio(q95, -q05)),
-            "cvar05": k.ratio(ordered[:, :TAIL].mean(axis=1), scale),
-            "hill_left": k.log(k.ratio(tail[:, :TAIL], threshold[:, None])).mean(axis=1),
+            "cvar05": k.ratio(ordered[..., :TAIL].mean(axis=-1), scale),
+            "hill_left": k.log(k.ratio(tail[..., :TAIL], threshold[..., None])).mean(axis=-1),
             "iqr": k.ratio(q75 - q25, scale),
             "quantile_skew": k.ratio(q95 + q05 - 2.0 * q50, q95 - q05),
         }
         for name, values in rows.items():
-            out[f"dist_{name}_252"][asset, start:] = values
+            out[f"dist_{name}_252"][part, start:] = values
     return out
 
 
 def _quantile(ordered: np.ndarray, share: float) -> np.ndarray:
     """Linear interpolation between order statistics, as NumPy's default."""
-    place = share * (ordered.shape[1] - 1)
+    place = share * (ordered.shape[-1] - 1)
     below = int(place)
-    return ordered[:, below] + (place - below) * (ordered[:, below + 1] - ordered[:, below])
+    low, high = ordered[..., below], ordered[..., below + 1]
+    return low + (place - below) * (high - low)
 
 
 def _slope(levels: list[np.ndarray], scales: tuple[int, ...]) -> np.ndarray:
@@ -140,29 +154,34 @@ def _slope(levels: list[np.ndarray], scales: tuple[int, ...]) -> np.ndarray:
     return np.sum([w * level for w, level in zip(weights, levels, strict=True)], axis=0)
 
 
-def _hurst(log_close: np.ndarray) -> np.ndarray:
-    levels = [k.log(k.move_std(k.diff(log_close, q), YEAR - q)) for q in HURST_LAGS]
+def _hurst(log_close: np.ndarray, newest: int) -> np.ndarray:
+    levels = [
+        k.log(k.move_std(k.diff(log_close, q, newest + YEAR - q - 1), YEAR - q, newest=newest))
+        for q in HURST_LAGS
+    ]
     return _slope(levels, HURST_LAGS)
 
 
-def _dfa(log_close: np.ndarray) -> np.ndarray:
+def _dfa(log_close: np.ndarray, newest: int) -> np.ndarray:
     levels = []
     for scale in DFA_SCALES:
-        residual = k.trend(log_close, scale)[1]
-        levels.append(0.5 * k.log(k.move_mean(residual, YEAR - scale + 1)))
+        n_boxes = YEAR - scale + 1
+        residual = k.trend(log_close, scale, newest + n_boxes - 1)[1]
+        levels.append(0.5 * k.log(k.move_mean(residual, n_boxes, newest=newest)))
     return _slope(levels, DFA_SCALES)
 
 
-def _permutation_entropy(close: np.ndarray, window: int) -> np.ndarray:
-    first, second, third = k.lag(close, 2), k.lag(close, 1), close
+def _permutation_entropy(close: np.ndarray, window: int, newest: int) -> np.ndarray:
+    first, second, third = (k.lag(close, back, newest + window - 1) for back in (2, 1, 0))
     known = ~(np.isnan(first) | np.isnan(second) | np.isnan(third))
     pattern = 4 * (first < second) + 2 * (second < third) + (first < third)
-    count = k.window_sum(known, window)
-    entropy = np.zeros(close.shape)
+    count = k.window_sum(known, window, newest)
+    entropy = np.zeros(count.shape)
     for code in (0, 2, 3, 4, 5, 7):  # 1 and 6 contradict themselves
-        share = k.ratio(k.window_sum(known & (pattern == code), window), count)
+        share = k.ratio(k.window_sum(known & (pattern == code), window, newest), count)
         entropy -= np.where(share > 0.0, share * np.log(np.where(share > 0.0, share, 1.0)), 0.0)
-    return np.where(known & (count >= k.required(window, None)), entropy / np.log(6.0), np.nan)
+    enough = k.recent(known, newest) & (count >= k.required(window, None))
+    return np.where(enough, entropy / np.log(6.0), np.nan)
 
 
 GROUP = FeatureGroup(

@@ -23,7 +23,7 @@ def _declare(slot: int):
             "series",
             w,
             "standard deviations",
-            f"series {slot}: level, standardised over {w} weekdays",
+            f"series {slot}: z-score of its level over {w} weekdays",
         )
         for w in Z_WINDOWS
     )
@@ -33,14 +33,14 @@ def _declare(slot: int):
             "series",
             253,
             "volatilities of the horizon",
-            f"series {slot}: change over {w} weekdays / (deviation of daily changes over "
-            f"252 weekdays × √{w})",
+            f"series {slot}: change over {w} weekdays / (deviation of the last 252 changes from "
+            f"weekday to weekday × √{w})",
         )
         for w in CHANGES
     )
     yield _define(f"{slot}_corr63", "series close", 64, "correlation",
-                  f"series {slot}: correlation of its change between the asset's sessions with "
-                  "the asset's return, 63 sessions")  # fmt: skip
+                  f"series {slot}: correlation of its change since the asset's previous session "
+                  "with r over 63 sessions")  # fmt: skip
 
 
 FEATURES = tuple(feature for slot in _SLOTS for feature in _declare(slot))

@@ -16,15 +16,15 @@ _SOURCE = "López de Prado 2018, ch. 5, fixed-width window"
 FEATURES = (
     *(
         _define(f"price_d{round(100 * d)}", "close", SIGMA_LOOKBACK, "daily volatilities",
-                f"fractional difference of order {d} of log price over {WINDOW} sessions, per σ; "
-                "the oldest weight makes them sum to 0", _SOURCE)
+                f"Σ w_k ln C_t−k / σ_t, k = 0…{WINDOW - 1}: w_0 = 1, w_k = −w_k−1 ({d} − k + 1) / "
+                "k, the oldest w such that all sum to 0", _SOURCE)
         for d in ORDERS
     ),
     _define("price_z_d40_126", "close", WINDOW + 125, "standard deviations",
-            "fractional difference of order 0.4 of log price, standardised over 126 sessions",
+            "z-score over 126 sessions of Σ w_k ln C_t−k, weights as frac_price_d40",
             _SOURCE),
     _define("volume_d40", "volume", WINDOW, "log units",
-            f"fractional difference of order 0.4 of log volume over {WINDOW} sessions", _SOURCE),
+            "Σ w_k ln V_t−k, weights as frac_price_d40", _SOURCE),
 )  # fmt: skip
 
 
@@ -42,12 +42,13 @@ def difference_weights(order: float, window: int = WINDOW) -> Float[np.ndarray, 
 def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
     """All features of the group."""
     out: dict[str, np.ndarray] = {}
+    n, sigma = bars.n_out, bars.asked(bars.sigma)
+    path = k.fir(bars.log_close, difference_weights(0.4), n + 125)
     for d in ORDERS:
-        memory = k.fir(bars.log_close, difference_weights(d))
-        out[f"frac_price_d{round(100 * d)}"] = k.ratio(memory, bars.sigma)
-        if d == 0.4:
-            out["frac_price_z_d40_126"] = k.move_zscore(memory, 126)
-    out["frac_volume_d40"] = k.fir(bars.log_volume, difference_weights(0.4))
+        memory = path if d == 0.4 else k.fir(bars.log_close, difference_weights(d), n)
+        out[f"frac_price_d{round(100 * d)}"] = k.ratio(bars.asked(memory), sigma)
+    out["frac_price_z_d40_126"] = k.move_zscore(path, 126, newest=n)
+    out["frac_volume_d40"] = k.fir(bars.log_volume, difference_weights(0.4), n)
     return out
 
 

@@ -12,51 +12,52 @@ _OI, _CO, _VO = "open_interest", "close open_interest", "volume open_interest"
 FEATURES = (
     *(
         _define(f"chg_{w}", _OI, w + 1, "log change",
-                f"log change of open interest over {w} sessions")
+                f"ln(OI_t / OI_t−{w})")
         for w in (1, 5, 21, 63)
     ),
     *(
         _define(f"z_{w}", _OI, w, "standard deviations",
-                f"log open interest, standardised over {w} sessions")
+                f"z-score of ln OI over {w} sessions")
         for w in (63, 252)
     ),
     _define("turnover_z_63", _VO, 63, "standard deviations",
-            "log of volume / open interest, standardised over 63 sessions"),
+            "z-score of ln(V / OI) over 63 sessions"),
     _define("turnover_ratio_21_252", _VO, 252, "log ratio",
-            "log of mean volume / open interest over 21 / over 252 sessions"),
+            "ln(mean of V / OI over 21 / over 252 sessions)"),
     _define("price_corr_63", _CO, 64, "correlation",
-            "correlation of returns with the change of log open interest over 63 sessions"),
+            "correlation of r with ln(OI_t / OI_t−1) over 63 sessions"),
     *(
         _define(f"flow_{w}", _CO, w + 1, "ratio in [-1, 1]",
-                f"sum of open-interest changes signed by the return / sum of their sizes, {w}")
+                f"Σ sign(r) ΔOI / Σ |ΔOI| over {w} sessions")
         for w in (21, 63)
     ),
     _define("long_build_share_21", _CO, 22, "share",
-            "share of 21 sessions in which price and open interest both rose"),
+            "share of the last 21 sessions with r > 0 and ΔOI > 0"),
 )  # fmt: skip
 
 
 def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
     """All features of the group."""
     out: dict[str, np.ndarray] = {}
-    level, ret = bars.log_open_interest, bars.log_ret
+    level, ret, n = bars.log_open_interest, bars.log_ret, bars.n_out
     for w in (1, 5, 21, 63):
-        out[f"oi_chg_{w}"] = k.diff(level, w)
+        out[f"oi_chg_{w}"] = k.diff(level, w, n)
     for w in (63, 252):
-        out[f"oi_z_{w}"] = k.move_zscore(level, w)
-    out["oi_turnover_z_63"] = k.move_zscore(bars.log_volume - level, 63)
+        out[f"oi_z_{w}"] = k.move_zscore(level, w, newest=n)
+    out["oi_turnover_z_63"] = k.move_zscore(bars.log_volume - level, 63, newest=n)
     turnover = k.ratio(bars.volume, bars.open_interest)
     out["oi_turnover_ratio_21_252"] = k.log(
-        k.ratio(k.move_mean(turnover, 21), k.move_mean(turnover, 252))
+        k.ratio(k.move_mean(turnover, 21, newest=n), k.move_mean(turnover, 252, newest=n))
     )
     change = k.diff(level)
-    out["oi_price_corr_63"] = k.move_corr(ret, change, 63)
+    out["oi_price_corr_63"] = k.move_corr(ret, change, 63, newest=n)
     built = k.diff(bars.open_interest)
     for w in (21, 63):
-        size = k.move_sum(np.where(np.isnan(ret), np.nan, np.abs(built)), w)
-        out[f"oi_flow_{w}"] = k.ratio(k.move_sum(np.sign(ret) * built, w), size)
+        size = k.move_sum(np.where(np.isnan(ret), np.nan, np.abs(built)), w, newest=n)
+        signed = k.move_sum(np.sign(ret) * built, w, newest=n)
+        out[f"oi_flow_{w}"] = k.ratio(signed, size)
     both = np.where(np.isnan(ret + built), np.nan, (ret > 0.0) & (built > 0.0))
-    out["oi_long_build_share_21"] = k.move_mean(both, 21)
+    out["oi_long_build_share_21"] = k.move_mean(both, 21, newest=n)
     return out
 
 

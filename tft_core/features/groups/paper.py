@@ -17,7 +17,7 @@ FEATURES = (
     *(
         _define(
             f"norm_ret_{h}", "close", SIGMA_LOOKBACK, "volatilities of the horizon",
-            f"simple return over {h} sessions / (σ_t √{h})",
+            f"(C_t / C_t−{h} − 1) / (σ_t √{h})",
             "X-Trend (arXiv 2310.10500v2) eq. 5",
         )
         for h in HORIZONS
@@ -25,9 +25,8 @@ FEATURES = (
     *(
         _define(
             f"macd_{s}_{w}", "close", k.MAX_LAG + SIGNAL_WINDOW - 1, "standard deviations",
-            f"(EWMA_{s} − EWMA_{w} of price) / its {PRICE_WINDOW}-session deviation, over the "
-            f"{SIGNAL_WINDOW}-session deviation of that; α = 1/time scale, truncated at "
-            f"{k.MAX_LAG} sessions",
+            f"q / deviation of q over {SIGNAL_WINDOW} sessions, where q = (Wilder {s} of C − "
+            f"Wilder {w} of C) / deviation of C over {PRICE_WINDOW} sessions",
             "X-Trend (arXiv 2310.10500v2) eq. 6; Baz et al. 2015",
         )
         for s, w in SPEEDS
@@ -38,14 +37,17 @@ FEATURES = (
 def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
     """All features of the group."""
     out: dict[str, np.ndarray] = {}
+    close, n, sigma = bars.close, bars.n_out, bars.asked(bars.sigma)
     for h in HORIZONS:
-        simple = k.ratio(bars.close, k.lag(bars.close, h)) - 1.0
-        out[f"paper_norm_ret_{h}"] = k.ratio(simple, bars.sigma * h**0.5)
-    deviation = k.move_std(bars.close, PRICE_WINDOW)
+        simple = k.ratio(bars.asked(close), k.lag(close, h, n)) - 1.0
+        out[f"paper_norm_ret_{h}"] = k.ratio(simple, sigma * h**0.5)
+    path = n + SIGNAL_WINDOW - 1
+    deviation = k.move_std(close, PRICE_WINDOW, newest=path)
     for s, w in SPEEDS:
-        spread = k.ewm_mean(bars.close, 1.0 / s) - k.ewm_mean(bars.close, 1.0 / w)
+        spread = k.wilder(close, s, newest=path) - k.wilder(close, w, newest=path)
         signal = k.ratio(spread, deviation)
-        out[f"paper_macd_{s}_{w}"] = k.ratio(signal, k.move_std(signal, SIGNAL_WINDOW))
+        scale = k.move_std(signal, SIGNAL_WINDOW, newest=n)
+        out[f"paper_macd_{s}_{w}"] = k.ratio(bars.asked(signal), scale)
     return out
 
 

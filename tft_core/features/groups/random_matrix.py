@@ -14,6 +14,7 @@ from tft_core.features.sessions import SIGMA_LOOKBACK
 
 SHORT, MEDIUM, LONG = 21, 63, 126
 MIN_ASSETS = 5
+MIN_MARKET = 2
 TOP_FRACTION = 0.2
 _BLOCK = 64
 """Windows handled at once, so that memory stays bounded."""
@@ -26,40 +27,47 @@ _MP = "Marchenko & Pastur 1967; Laloux et al. 1999"
 FEATURES = (
     *(
         _define(f"top_share_{w}", "close", _OWN + w - 1, "share",
-                f"largest eigenvalue of the correlation matrix of {w} sessions / number of assets",
+                f"λ_max / n: λ the eigenvalues of the correlation matrix of the members' z over "
+                f"{w} market sessions, n its assets",
                 _ABSORB)
         for w in (MEDIUM, LONG)
     ),
     _define("absorption_126", "close", _OWN + LONG - 1, "share",
-            "share of the top fifth of the eigenvalues, 126 sessions", _ABSORB),
+            "Σ of the ⌈n/5⌉ largest λ / n over 126 market sessions", _ABSORB),
     _define("mp_excess_126", "close", _OWN + LONG - 1, "share",
-            "share of eigenvalues' sum above the Marchenko–Pastur edge, 126 sessions", _MP),
+            "Σ max(λ − (1 + √(n/126))², 0) / n over 126 market sessions: what exceeds the "
+            "Marchenko–Pastur edge", _MP),
     _define("eig_entropy_126", "close", _OWN + LONG - 1, "share of the maximum",
-            "entropy of the eigenvalues' shares / log of the number of assets"),
+            "−Σ p ln p / ln n: p = λ / n over 126 market sessions"),
     _define("eff_bets_126", "close", _OWN + LONG - 1, "share",
-            "(Σλ)² / Σλ² / number of assets: participation ratio", "Meucci 2009, in spirit"),
+            "(Σλ)² / Σλ² / n over 126 market sessions: participation ratio",
+            "Meucci 2009, in spirit"),
     *(
         _define(f"mean_corr_{w}", "close", _OWN + w - 1, "correlation",
-                f"mean pairwise correlation over {w} sessions")
+                f"mean correlation of two different members' z over {w} market sessions")
         for w in (MEDIUM, LONG)
     ),
     _define("corr_shift_21_126", "close", _OWN + LONG - 1, "correlation",
-            "mean pairwise correlation over 21 minus over 126 sessions"),
+            "mean pairwise correlation over 21 minus over 126 market sessions"),
     _define("top_shift_21", "close", _OWN + MEDIUM + SHORT - 1, "share",
-            "63-session top eigenvalue share minus its value 21 market sessions ago", _ABSORB),
+            "rmt_top_share_63 minus its value 21 market sessions ago", _ABSORB),
     _define("loading_126", "close", _OWN + LONG - 1, "loading",
-            "asset's entry in the top eigenvector × √assets, signed so that the mean is positive"),
+            "asset's entry in the unit eigenvector of λ_max (126 market sessions) × √n, signed so "
+            "that the entries sum to something positive"),
     _define("peer_corr_63", "close", _OWN + MEDIUM - 1, "correlation",
-            "asset's mean correlation with the other members over 63 sessions"),
+            "mean correlation of the asset's z with each other member's over 63 market sessions"),
     *(
         _define(f"mkt_corr_{w}", "close", _OWN + w - 1, "correlation",
-                f"asset's correlation with the mean scaled return of the universe, {w} sessions")
+                f"correlation of the asset's z with the universe's mean z over {w} market "
+                f"sessions; the universe has at least {MIN_MARKET} members")
         for w in (MEDIUM, 252)
     ),
     _define("mkt_beta_63", "close", _OWN + MEDIUM - 1, "ratio",
-            "slope of the asset's scaled return on the universe's mean one, 63 sessions"),
+            "least-squares slope of the asset's z on the universe's mean z over 63 market "
+            "sessions"),
     _define("resid_ret_21", "close", _OWN + MEDIUM - 1, "volatilities of the horizon",
-            "21-session sum of scaled return minus market beta × the universe's, / √21"),
+            "(Σ z − rmt_mkt_beta_63 × Σ of the universe's mean z) / √21, sums over 21 market "
+            "sessions"),
 )  # fmt: skip
 
 
@@ -85,17 +93,20 @@ def compute(grid: MarketGrid) -> dict[str, np.ndarray]:
 
 def _against_market(grid: MarketGrid, scaled: np.ndarray) -> dict[str, np.ndarray]:
     """Features of each asset against the universe's mean scaled return."""
+    n = grid.n_out
     members = grid.members(grid.own.z_ret)
     count = np.isfinite(members).sum(axis=1)
+    # a universe of one is no market: its residual would be rounding noise
+    count = np.where(count >= MIN_MARKET, count, np.nan)
     mean = k.ratio(np.where(np.isfinite(members), members, 0.0).sum(axis=1), count)
     asset = scaled.T
     market = np.broadcast_to(mean, asset.shape)
-    out = {f"rmt_mkt_corr_{w}": k.move_corr(asset, market, w).T for w in (MEDIUM, 252)}
+    out = {f"rmt_mkt_corr_{w}": k.move_corr(asset, market, w, newest=n).T for w in (MEDIUM, 252)}
     both = np.isnan(asset) | np.isnan(market)
-    variance = k.move_var(np.where(both, np.nan, market), MEDIUM)
-    beta = k.ratio(k.move_cov(asset, market, MEDIUM), variance)
-    own = k.move_sum(np.where(both, np.nan, asset), SHORT)
-    theirs = k.move_sum(np.where(both, np.nan, market), SHORT)
+    variance = k.move_var(np.where(both, np.nan, market), MEDIUM, newest=n)
+    beta = k.ratio(k.move_cov(asset, market, MEDIUM, newest=n), variance)
+    own = k.move_sum(np.where(both, np.nan, asset), SHORT, newest=n)
+    theirs = k.move_sum(np.where(both, np.nan, market), SHORT, newest=n)
     out["rmt_mkt_beta_63"] = beta.T
     out["rmt_resid_ret_21"] = ((own - beta * theirs) / SHORT**0.5).T
     return out

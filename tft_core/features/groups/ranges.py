@@ -14,47 +14,47 @@ _OHLC = "open high low close"
 FEATURES = (
     *(
         _define(f"close_pos_{w}", "close", w, "0–1",
-                f"place of the close between the lowest and highest close of {w} sessions")
+                f"(C − lowest C) / (highest C − lowest C) of {w} sessions")
         for w in CLOSE_WINDOWS
     ),
     *(
         _define(f"drawdown_{w}", "close", w, "log return",
-                f"log of the close / the highest close of {w} sessions")
+                f"ln(C / highest C of {w} sessions)")
         for w in (63, 252)
     ),
     _define("runup_252", "close", 252, "log return",
-            "log of the close / the lowest close of 252 sessions"),
+            "ln(C / lowest C of 252 sessions)"),
     *(
         _define(f"{side}_age_252", "close", 252, "share of the window",
-                f"sessions since the {word} close of 252 sessions / 251",
+                f"sessions since the {word} C of 252 sessions / 251",
                 "Gray & Vogel; George & Hwang 2004")
         for side, word in (("high", "highest"), ("low", "lowest"))
     ),
     _define("hl_norm", "high low close", SIGMA_LOOKBACK, "daily volatilities",
-            "log of high / low of the session, per σ"),
+            "ln(H / L) / σ_t"),
     _define("hl_ratio_5_63", "high low", 63, "log ratio",
-            "log of the mean log range over 5 / over 63 sessions"),
+            "ln(mean of ln(H/L) over 5 / over 63 sessions)"),
     _define("close_loc_1", "high low close", 1, "-1–1",
-            "place of the close in the session's range, −1 at the low, 1 at the high"),
+            "(2C − H − L) / (H − L)"),
     _define("close_loc_21", "high low close", 21, "-1–1",
-            "mean place of the close in the session's range over 21 sessions"),
-    _define("body_1", _OHLC, 1, "-1–1", "(close − open) / (high − low) of the session"),
+            "mean over 21 sessions of (2C − H − L) / (H − L)"),
+    _define("body_1", _OHLC, 1, "-1–1", "(C − O) / (H − L)"),
     _define("body_21", _OHLC, 21, "-1–1",
-            "sum of close − open / sum of high − low over 21 sessions, in logs"),
+            "Σ ln(C/O) / Σ ln(H/L) over 21 sessions"),
     _define("wick_skew_21", _OHLC, 21, "ratio",
-            "sum of upper minus lower shadows / sum of ranges over 21 sessions, in logs"),
+            "Σ (ln(H / max(O, C)) − ln(min(O, C) / L)) / Σ ln(H/L) over 21 sessions"),
     _define("gap_1", "open close", SIGMA_LOOKBACK, "daily volatilities",
-            "log of the open / the previous close, per σ"),
+            "ln(O_t / C_t−1) / σ_t"),
     _define("gap_share_63", "open close", 64, "share",
-            "overnight share of squared overnight plus intraday log moves over 63 sessions"),
+            "Σ g² / (Σ g² + Σ d²) over 63 sessions: g = ln(O_t / C_t−1), d = ln(C / O)"),
     _define("gap_sum_21", "open close", SIGMA_LOOKBACK, "volatilities of the horizon",
-            "sum of overnight log moves over 21 sessions / (σ √21)"),
+            "Σ ln(O_t / C_t−1) over 21 sessions / (σ_t √21)"),
     _define("intraday_sum_21", "open close", SIGMA_LOOKBACK, "volatilities of the horizon",
-            "sum of open-to-close log moves over 21 sessions / (σ √21)"),
+            "Σ ln(C / O) over 21 sessions / (σ_t √21)"),
     _define("gap_fill_corr_63", "open close", 64, "correlation",
-            "correlation of the gap with the intraday move that follows, 63 sessions"),
+            "correlation of ln(O_t / C_t−1) with ln(C_t / O_t) over 63 sessions"),
     _define("channel_pos_63", "high low close", 63, "0–1",
-            "place of the close between the lowest low and highest high of 63 sessions",
+            "(C − lowest L) / (highest H − lowest L) of 63 sessions",
             "Donchian channel"),
 )  # fmt: skip
 
@@ -62,42 +62,57 @@ FEATURES = (
 def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
     """All features of the group."""
     out: dict[str, np.ndarray] = {}
-    close = bars.close
-    top = {w: k.move_max(close, w) for w in CLOSE_WINDOWS}
-    floor = {w: k.move_min(close, w) for w in CLOSE_WINDOWS}
+    n, now, sigma = bars.n_out, bars.asked(bars.close), bars.asked(bars.sigma)
+    top = {w: k.move_max(bars.close, w, newest=n) for w in CLOSE_WINDOWS}
+    floor = {w: k.move_min(bars.close, w, newest=n) for w in CLOSE_WINDOWS}
     for w in CLOSE_WINDOWS:
-        out[f"range_close_pos_{w}"] = k.ratio(close - floor[w], top[w] - floor[w])
+        out[f"range_close_pos_{w}"] = k.ratio(now - floor[w], top[w] - floor[w])
     for w in (63, 252):
-        out[f"range_drawdown_{w}"] = k.log(k.ratio(close, top[w]))
-    out["range_runup_252"] = k.log(k.ratio(close, floor[252]))
-    out["range_high_age_252"] = k.move_argmax(close, 252) / 251.0
-    out["range_low_age_252"] = k.move_argmin(close, 252) / 251.0
-    high, low, open_, last = (
-        bars.relative_log(price) for price in (bars.high, bars.low, bars.open, bars.close)
+        out[f"range_drawdown_{w}"] = k.log(k.ratio(now, top[w]))
+    out["range_runup_252"] = k.log(k.ratio(now, floor[252]))
+    out["range_high_age_252"] = k.move_argmax(bars.close, 252, newest=n) / 251.0
+    out["range_low_age_252"] = k.move_argmin(bars.close, 252, newest=n) / 251.0
+    bottom, ceiling = k.move_min(bars.low, 63, newest=n), k.move_max(bars.high, 63, newest=n)
+    out["range_channel_pos_63"] = k.ratio(now - bottom, ceiling - bottom)
+    return out | _within_the_day(bars) | _overnight(bars, sigma)
+
+
+def _within_the_day(bars: OwnSessions) -> dict[str, np.ndarray]:
+    n = bars.n_out
+    open_, high, low, close = (
+        k.recent(price, n + 62) for price in (bars.open, bars.high, bars.low, bars.close)
     )
-    spread = k.log(k.ratio(bars.high, bars.low))
-    out["range_hl_norm"] = k.ratio(spread, bars.sigma)
-    out["range_hl_ratio_5_63"] = k.log(k.ratio(k.move_mean(spread, 5), k.move_mean(spread, 63)))
-    place = k.ratio(2.0 * close - bars.high - bars.low, bars.high - bars.low)
-    out["range_close_loc_1"] = place
-    out["range_close_loc_21"] = k.move_mean(place, 21)
-    out["range_body_1"] = k.ratio(close - bars.open, bars.high - bars.low)
-    intraday = k.log(k.ratio(close, bars.open))
-    total = k.move_sum(spread, 21)
-    out["range_body_21"] = k.ratio(k.move_sum(intraday, 21), total)
-    shadows = (high - np.maximum(open_, last)) - (np.minimum(open_, last) - low)
-    out["range_wick_skew_21"] = k.ratio(k.move_sum(shadows, 21), total)
-    gap = k.log(k.ratio(bars.open, k.lag(close)))
-    out["range_gap_1"] = k.ratio(gap, bars.sigma)
-    overnight, within = k.move_sum(gap**2, 63), k.move_sum(intraday**2, 63)
-    out["range_gap_share_63"] = k.ratio(overnight, overnight + within)
-    month = bars.sigma * 21**0.5
-    out["range_gap_sum_21"] = k.ratio(k.move_sum(gap, 21), month)
-    out["range_intraday_sum_21"] = k.ratio(k.move_sum(intraday, 21), month)
-    out["range_gap_fill_corr_63"] = k.move_corr(gap, intraday, 63)
-    bottom, ceiling = k.move_min(bars.low, 63), k.move_max(bars.high, 63)
-    out["range_channel_pos_63"] = k.ratio(close - bottom, ceiling - bottom)
-    return out
+    spread, intraday = k.log(k.ratio(high, low)), k.log(k.ratio(close, open_))
+    place = k.ratio(2.0 * close - high - low, high - low)
+    total = k.move_sum(spread, 21, newest=n)
+    # upper minus lower shadow, in logs
+    shadows = k.log(k.ratio(high, np.maximum(open_, close)))
+    shadows = shadows - k.log(k.ratio(np.minimum(open_, close), low))
+    means = (k.move_mean(spread, w, newest=n) for w in (5, 63))
+    return {
+        "range_hl_norm": k.ratio(bars.asked(spread), bars.asked(bars.sigma)),
+        "range_hl_ratio_5_63": k.log(k.ratio(*means)),
+        "range_close_loc_1": bars.asked(place),
+        "range_close_loc_21": k.move_mean(place, 21, newest=n),
+        "range_body_1": bars.asked(k.ratio(close - open_, high - low)),
+        "range_body_21": k.ratio(k.move_sum(intraday, 21, newest=n), total),
+        "range_wick_skew_21": k.ratio(k.move_sum(shadows, 21, newest=n), total),
+    }
+
+
+def _overnight(bars: OwnSessions, sigma: np.ndarray) -> dict[str, np.ndarray]:
+    n, month = bars.n_out, sigma * 21**0.5
+    open_, close = k.recent(bars.open, n + 62), k.recent(bars.close, n + 62)
+    gap = k.log(k.ratio(open_, k.lag(bars.close, 1, n + 62)))
+    intraday = k.log(k.ratio(close, open_))
+    squares = [k.move_sum(move**2, 63, newest=n) for move in (gap, intraday)]
+    return {
+        "range_gap_1": k.ratio(bars.asked(gap), sigma),
+        "range_gap_share_63": k.ratio(squares[0], squares[0] + squares[1]),
+        "range_gap_sum_21": k.ratio(k.move_sum(gap, 21, newest=n), month),
+        "range_intraday_sum_21": k.ratio(k.move_sum(intraday, 21, newest=n), month),
+        "range_gap_fill_corr_63": k.move_corr(gap, intraday, 63, newest=n),
+    }
 
 
 GROUP = FeatureGroup(

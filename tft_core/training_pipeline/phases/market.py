@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 
 from tft_core.checks import Finding, bars_are_sane, features_are_covered
-from tft_core.data.panel import FIELDS, MarketPanel
+from tft_core.data.panel import MarketPanel
 from tft_core.data.quality import quality_summary
-from tft_core.data.universe import Universe, UniverseConfig
 from tft_core.errors import DataError
 from tft_core.features.as_known import session_risk
-from tft_core.features.audit import causality_audit, finite_history_audit
 from tft_core.features.builder import MegaFeatureBuilder
+from tft_core.features.sampled_audit import ROWS_AFTER, sampled_audit
 from tft_core.positions import CostConfig, cost_rates
 from tft_core.reports.html import BarsView, data_quality_page
 from tft_core.reports.plots import coverage_png
@@ -26,7 +25,7 @@ from tft_core.training_pipeline.workspace import (
     market_rows,
 )
 
-AUDIT_SYMBOLS, AUDIT_ROWS = 6, 40
+AUDIT_SYMBOLS = 6
 AUDIT_SPAN = timedelta(days=1_100)
 
 
@@ -76,6 +75,8 @@ def mega_features(
         risk = session_risk(store, symbols, first, last)
         audited = store.panel(symbols, last - AUDIT_SPAN, last, as_of=last)
         bars = BarsView.read(store, symbols, first, last)
+        series = builder.load_series(store, last - AUDIT_SPAN, last, last)
+        tables = builder.load_tables(store, last - AUDIT_SPAN, last, last)
         instruments = store.instruments().reindex(list(symbols))
     offset = risk.dates.get_indexer(panel.dates)
     returns, sigma = risk.returns[offset], risk.sigma_daily[offset]
@@ -105,7 +106,7 @@ def mega_features(
     )
     draft.findings.extend(features_are_covered(coverage))
     progress(f"mega_features {key}: audit of causality and finite history")
-    draft.findings.extend(_audit(builder, audited))
+    draft.findings.extend(_audit(builder, audited, series, tables))
     by_symbol = symbol_group_coverage(panel.values, has_session, panel.symbols, builder)
     draft.write_bytes("coverage.png", coverage_png(by_symbol))
     draft.write_text(
@@ -168,22 +169,30 @@ def symbol_group_coverage(
     return pd.DataFrame(columns, index=list(symbols))
 
 
-def _audit(builder: MegaFeatureBuilder, market: MarketPanel) -> list[Finding]:
+def _audit(
+    builder: MegaFeatureBuilder,
+    market: MarketPanel,
+    series: pd.DataFrame | None,
+    tables: Mapping[str, pd.DataFrame],
+) -> list[Finding]:
     """Look-ahead and finite-history audit on the newest bars of some symbols.
 
-    A sample, since a partition must not take an hour; ``tft audit`` does all of it.
+    A sample, since a partition must not take an hour; ``tft audit`` does more of it.
     """
-    sample = _newest(market, builder.required_lookback() + AUDIT_ROWS, AUDIT_SYMBOLS)
-    universe = Universe.resolve(UniverseConfig(), sample.symbols)
-    n_rows = len(sample.dates)
-    causal = causality_audit(builder, sample, [n_rows - AUDIT_ROWS // 2], universe=universe)
-    finite = finite_history_audit(builder, sample, [n_rows - 1], universe=universe)
+    audit = sampled_audit(
+        builder,
+        market,
+        [len(market.dates) - ROWS_AFTER],
+        n_symbols=AUDIT_SYMBOLS,
+        series=series,
+        tables=tables,
+    )
     findings = []
-    for code, table, column in (
-        ("features_are_causal", causal, "is_causal"),
-        ("features_have_finite_history", finite, "is_finite_memory"),
+    for code, column in (
+        ("features_are_causal", "is_causal"),
+        ("features_have_finite_history", "is_finite_memory"),
     ):
-        failed = table.loc[~table[column], "feature"].tolist()
+        failed = audit.index[~audit[column]].tolist()
         if failed:
             findings.append(
                 Finding(
@@ -194,14 +203,3 @@ def _audit(builder: MegaFeatureBuilder, market: MarketPanel) -> list[Finding]:
                 )
             )
     return findings
-
-
-def _newest(market: MarketPanel, n_rows: int, n_symbols: int) -> MarketPanel:
-    """The newest rows of evenly chosen symbols that still trade on them."""
-    rows = slice(max(len(market.dates) - n_rows, 0), None)
-    trading = np.flatnonzero(market.has_session[rows][-21:].any(axis=0))
-    chosen = trading[np.linspace(0, len(trading) - 1, min(n_symbols, len(trading))).astype(int)]
-    fields = {name: getattr(market, name)[rows][:, chosen] for name in FIELDS}
-    return MarketPanel(
-        dates=market.dates[rows], symbols=tuple(market.symbols[i] for i in chosen), **fields
-    )
