@@ -44,11 +44,11 @@ def fsync_file(path: Path) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Create a directory and its parents; each new name is synced into its parent."""
+    """Create a directory and its parents, the owner's alone; new names are synced."""
     if path.is_dir():
         return
     make_directory(path.parent)
-    path.mkdir(exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
     fsync_directory(path.parent)
 
 

@@ -8,7 +8,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable, Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from tft_core.checkpoint_manager.atomic import MAX_INTEGER, MAX_JSON_DEPTH
 from tft_core.errors import CheckpointError
 
 MODEL_TYPE_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}")
+MAX_VERSION = 999_999_999
+_FIRST_YEAR = 1970
 
 
 def plain_json(value: Any, what: str) -> Any:
@@ -49,14 +51,12 @@ def _encodable(value: str) -> bool:
     return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
-def whole(low: int) -> Callable[[Any], int]:
+def whole(low: int, high: int = MAX_INTEGER) -> Callable[[Any], int]:
     def check(value: Any) -> int:
         if isinstance(value, np.integer):
             value = int(value)
-        if type(value) is not int or not low <= value <= MAX_INTEGER:
-            raise Refused(
-                f"must be a whole number from {low} to {MAX_INTEGER}, found {shown(value)}"
-            )
+        if type(value) is not int or not low <= value <= high:
+            raise Refused(f"must be a whole number from {low} to {high}, found {shown(value)}")
         return value
 
     return check
@@ -138,11 +138,14 @@ def instant(value: Any) -> str:
     if value == "":
         return ""
     try:
-        valid = isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
-    except ValueError:
+        moment = datetime.fromisoformat(value)
+        valid = moment.tzinfo is not None and moment.astimezone(UTC).year >= _FIRST_YEAR
+    except (TypeError, ValueError, OverflowError):
         valid = False
     if not valid:
-        raise Refused(f"must be an ISO time with a zone, found {shown(value)}")
+        raise Refused(
+            f"must be an ISO time with a zone, from {_FIRST_YEAR} on, found {shown(value)}"
+        )
     return value
 
 

@@ -214,7 +214,7 @@ def _quantile_problems(quantiles: Mapping[str, Any], names: tuple[str, ...]) -> 
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
-    "version": fields.whole(0),
+    "version": fields.whole(0, fields.MAX_VERSION),
     "model_type": fields.model_type,
     "created_at": fields.instant,
     "git_commit": fields.optional_text,
