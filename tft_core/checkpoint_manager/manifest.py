@@ -190,7 +190,7 @@ def read_regular(path: Path, limit: int, exactly: int | None = None) -> bytes:
                 )
             if size > limit:
                 raise CheckpointError(f"{path} must be at most {limit} bytes, found {size}")
-            return stream.read(limit + 1)
+            return stream.read(size)
 
 
 @contextmanager

@@ -67,11 +67,11 @@ def read_events(folder: Path) -> list[PromotionEvent]:
     try:
         table = load_json(data)
         rows = table["events"]
+        events = [PromotionEvent(**row) for row in rows]
+        _check_history(events)
         intact = table["record_version"] == _RECORD_VERSION and table["sha256"] == content_hash(
             rows
         )
-        events = [PromotionEvent(**row) for row in rows]
-        _check_history(events)
     except (StrictJsonError, KeyError, TypeError, ValueError, Refused) as error:
         raise CheckpointError(
             f"{path} must be the promotion record, found it damaged ({error}); restore it from "

@@ -66,8 +66,9 @@ def check_state(state: Mapping[str, Tensor], what: str) -> None:
     ]
     if bad:
         raise CheckpointError(
-            f"{what} must be finite real numbers of a common type, found others in {', '.join(bad[:5])}"
-            f"{' …' if len(bad) > 5 else ''} ({len(bad)} of {len(state)} tensors); train again"
+            f"{what} must be finite real numbers of a common type, found others in "
+            f"{', '.join(bad[:5])}{' …' if len(bad) > 5 else ''} "
+            f"({len(bad)} of {len(state)} tensors); train again"
         )
 
 

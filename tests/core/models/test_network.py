@@ -162,9 +162,7 @@ def test_a_backbone_survives_its_checkpoint_and_a_foreign_one_is_refused(tmp_pat
         assert torch.equal(again(*inputs).z, backbone(*inputs).z)
     other = XTrendBackbone(config(d_hidden=16), NAMES)
     write_tensors(tmp_path / "a" / "model.safetensors", other.model.state_dict())
-    with pytest.raises(
-        CheckpointError, match="124 differences: .*embedding.weight must have shape"
-    ):
+    with pytest.raises(CheckpointError, match=r"124 differences: .*embedding.weight must have"):
         XTrendBackbone.load_production_checkpoint(tmp_path / "a")
 
 
@@ -185,7 +183,7 @@ def test_tensor_files_are_read_strictly(tmp_path) -> None:
         read_tensors(path, {"a": torch.zeros(3), "b": torch.zeros(()).long(), "c": torch.ones(1)})
     with pytest.raises(CheckpointError, match="b is not expected"):
         read_tensors(path, {"a": torch.zeros(3)})
-    with pytest.raises(CheckpointError, match="a must be torch.float64, found torch.float32"):
+    with pytest.raises(CheckpointError, match=r"a must be torch.float64, found torch.float32"):
         read_tensors(path, {"a": torch.zeros(3).double(), "b": torch.zeros(()).long()})
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(CheckpointError, match="must be a whole safetensors file"):
