@@ -96,14 +96,14 @@ def propose_folds(sessions: pd.DatetimeIndex) -> dict[str, object]:
 def sample(arguments: Namespace) -> Answer:
     """Load the bundled sample into the configured store; loading it again changes nothing."""
     settings = load_settings()
-    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with MarketDataStore(settings.store_path) as store:
         return _ingested(load_sample(store), settings.store_path)
 
 
 def ingest(arguments: Namespace) -> Answer:
     settings = load_settings()
-    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with MarketDataStore(settings.store_path) as store:
         report = store.ingest(arguments.path, instruments=_instruments(arguments.instruments))
     return _ingested(report, settings.store_path)
