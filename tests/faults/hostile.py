@@ -111,21 +111,23 @@ def _watched(work) -> dict | None:
         text = ""
         started, before = time.process_time(), _rss_mb("VmRSS")
         _reset_peak()
-        watching = True
         try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - what it is, is the question
-            types, text = [kind.__name__ for kind in type(error).__mro__], str(error)[:200]
-        watching = False
-        said = {
-            "types": types,
-            "text": text,
-            "events": events,
-            "cpu_s": time.process_time() - started,
-            "mb": _rss_mb("VmHWM") - before,
-        }
-        os.write(writer, json.dumps(said).encode())
-        os._exit(0)
+            watching = True
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001 - what it is, is the question
+                types, text = [kind.__name__ for kind in type(error).__mro__], str(error)[:200]
+            watching = False
+            said = {
+                "types": types,
+                "text": text,
+                "events": events,
+                "cpu_s": time.process_time() - started,
+                "mb": _rss_mb("VmHWM") - before,
+            }
+            os.write(writer, json.dumps(said).encode())
+        finally:
+            os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as stream:
         said = stream.read()

@@ -327,24 +327,12 @@ METADATA: dict[str, Case] = {
         normalization={"mean": [0.0] * 3, "std": [0.0] * 3, "clip": 5.0}
     ),
 }
+ODD_NAMES = (
+    "../../../etc/passwd", "/etc/passwd", "a/b", "..", ".", "", ".hidden", "MANIFEST.json",
+    "x" * 300, "nul\0", "名前", "a\nb",
+)  # fmt: skip
 MANIFESTS: dict[str, Case] = {
-    **{
-        f"manifest names {name[:20]!r}": named(name)
-        for name in (
-            "../../../etc/passwd",
-            "/etc/passwd",
-            "a/b",
-            "..",
-            ".",
-            "",
-            ".hidden",
-            "MANIFEST.json",
-            "x" * 300,
-            "nul\0",
-            "名前",
-            "a\nb",
-        )
-    },  # fmt: skip
+    **{f"manifest names {name[:20]!r}": named(name) for name in ODD_NAMES},
     "manifest: pickle": lambda path, canary: manifest_of(pickle.dumps(Payload(canary)))(
         path, canary
     ),

@@ -15,6 +15,7 @@ KILLS_PER_REGISTRY = 25
 
 
 def write_on(registry: CheckpointManager, first_seed: int, acknowledged: int) -> None:
+    os.write(acknowledged, b"begun\n")
     for seed in range(first_seed, first_seed + 1000):
         path = registry.save(weights(seed, size=20_000), metadata())
         os.write(acknowledged, f"{path.name}\n".encode())
@@ -29,12 +30,15 @@ def random_kills(folder: Path, n_kills: int = 500) -> Row:
     rng = random.Random(1)
     problems: list[str] = []
     n_acknowledged = n_left = 0
+    cycle_s = 0.0
     registry = CheckpointManager(folder / "none")
     for kill in range(n_kills):
         if kill % KILLS_PER_REGISTRY == 0:
             n_left += _left_over(registry)
             registry = CheckpointManager(folder / f"registry_{kill}")
-            registry.promote(registry.save(weights(10**6), metadata()), "first")
+            started = time.monotonic()
+            registry.promote(registry.save(weights(10**6, size=20_000), metadata()), "first")
+            cycle_s = time.monotonic() - started
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -44,10 +48,11 @@ def random_kills(folder: Path, n_kills: int = 500) -> Row:
             finally:
                 os._exit(1)
         os.close(writer)
-        time.sleep(rng.uniform(0.003, 0.1))
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
         with os.fdopen(reader) as stream:
+            stream.readline()
+            time.sleep(rng.uniform(0.0, 4.0 * cycle_s))
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
             names = [line.strip() for line in stream]
         n_acknowledged += len(names)
         try:

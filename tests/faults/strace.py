@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections import Counter
@@ -56,20 +57,22 @@ def traced(
         The wait status, and what the child said of itself: ``{}`` where ``work`` returned, the
         type and text of an error else; ``None`` where it was killed before it could say anything.
     """
-    reader, writer = os.pipe()
+    # a socket: the answer must not need a call that may have been made to fail
+    reader, writer = socket.socketpair()
     pid = os.fork()
     if pid == 0:
-        os.close(reader)
-        os.kill(os.getpid(), signal.SIGSTOP)
-        answer: dict[str, str] = {}
         try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - what it is, is the question
-            types = [kind.__name__ for kind in type(error).__mro__]
-            answer = {"types": " ".join(types), "text": str(error)[:300]}
-        os.write(writer, (json.dumps(answer) + "\n").encode())
-        os._exit(0)
-    os.close(writer)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            answer: dict[str, str] = {}
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001 - what it is, is the question
+                types = [kind.__name__ for kind in type(error).__mro__]
+                answer = {"types": " ".join(types), "text": str(error)[:300]}
+            writer.send((json.dumps(answer) + "\n").encode())
+        finally:
+            os._exit(0)  # never back into the caller's clean-up
+    writer.close()
     os.waitpid(pid, os.WUNTRACED)
     command = ["strace", "-y", "-s", "0", "-o", str(log), *options, "-p", str(pid)]
     tracer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -83,7 +86,7 @@ def traced(
     os.kill(pid, signal.SIGCONT)
     _, code = os.waitpid(pid, 0)
     tracer.wait()
-    with os.fdopen(reader) as stream:
+    with reader, reader.makefile() as stream:
         said = stream.readline()
     return code, json.loads(said) if said.endswith("\n") else None
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -154,10 +155,75 @@ def test_a_writer_that_does_not_let_go_is_named(registry):
 def test_gc_spares_the_stage_of_a_living_writer(registry):
     folder = registry.save(weights(), metadata()).parent
 
-    (
-        folder
-        / f".stage-{os.uname().nodename.replace('-', '_').replace('.', '_')[:40]}-999999999-aa"
-    ).mkdir()
+    (folder / f".stage-{staging.host_name()}-999999999-aa").mkdir()
     with staging.staged(folder) as stage:
         registry.gc()
         assert [e.name for e in folder.iterdir() if e.name.startswith(".stage")] == [stage.name]
+
+
+def test_gc_is_not_stopped_by_what_no_writer_of_ours_left(registry):
+    folder = registry.save(weights(), metadata()).parent
+    odd = [".stage-", ".stage-a", ".stage-host-12x-ab", ".stage-otherhost-1-ab"]
+    for name in odd:
+        (folder / name).mkdir()
+    (folder / ".stage-link-1-ab").symlink_to("nowhere")
+    (folder / ".trash-link").symlink_to(folder)
+    registry.gc()
+    left = {entry.name for entry in folder.iterdir()}
+    # of another host, or of nobody: a day must pass before they are taken for abandoned
+    assert {*odd, ".stage-link-1-ab"} <= left
+    assert ".trash-link" not in left
+    long_ago = time.time() - 2 * 24 * 3600
+    for name in (*odd, ".stage-link-1-ab"):
+        os.utime(folder / name, (long_ago, long_ago), follow_symlinks=False)
+    registry.gc()
+    assert [e.name for e in folder.iterdir() if e.name.startswith(".stage")] == []
+    registry.load_latest()
+
+
+def test_a_reader_looks_again_where_gc_took_what_it_was_reading(registry, monkeypatch):
+    for seed in range(3):
+        registry.save(weights(seed), metadata())
+    newest, old = registry.path_of(3), registry.path_of(1)
+    shown = iter([old, newest])
+    monkeypatch.setattr(registry, "latest_path", lambda model_type: next(shown))
+    shutil.rmtree(old)
+    assert registry.load_latest()[1].version == 3
+
+
+def test_a_damaged_latest_version_is_an_error_and_not_passed_over(registry):
+    registry.save(weights(0), metadata())
+    path = registry.save(weights(1), metadata())
+    (path / "model.safetensors").write_bytes(b"short")
+    with pytest.raises(CheckpointError, match=r"v2_\w+/model.safetensors must be \d+ bytes"):
+        registry.load_latest()
+
+
+def test_a_version_that_gc_takes_while_the_list_is_made_is_left_out(registry, monkeypatch):
+    path = registry.save(weights(0), metadata())
+    gone = path.with_name("v7_20200101T000000Z")
+    monkeypatch.setattr(
+        "tft_core.checkpoint_manager.layout.Layout.versions",
+        lambda self, model_type: [(1, path), (7, gone)],
+    )
+    assert [row["version"] for row in registry.list_checkpoints("x_trend")] == [1]
+
+
+def test_files_larger_than_a_reader_takes_are_not_saved(registry, monkeypatch):
+    monkeypatch.setattr(manifest, "MAX_DOCUMENT_BYTES", 100)
+    with pytest.raises(CheckpointError, match=r"report.html must be at most 100 bytes, found 101"):
+        registry.save(weights(), metadata(), extra_files={"report.html": bytes(101)})
+    monkeypatch.setattr(manifest, "MAX_WEIGHTS_BYTES", 200)
+    with pytest.raises(CheckpointError, match=r"model.safetensors must be at most 200 bytes"):
+        registry.save(weights(), metadata(), extra_files={"report.html": bytes(100)})
+    assert registry.list_checkpoints() == []
+
+
+@pytest.mark.parametrize("reason", ["\ud800", "", "  ", "x" * 1001])
+def test_a_reason_that_the_record_could_not_hold_is_refused(registry, reason):
+    path = registry.save(weights(), metadata())
+    with pytest.raises(CheckpointError, match="reason must say why the version is promoted"):
+        registry.promote(path, reason)
+    with pytest.raises(CheckpointError, match="reason must say why production is rolled back"):
+        registry.rollback(reason)
+    assert registry.production_history() == []
