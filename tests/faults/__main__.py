@@ -28,9 +28,9 @@ from tests.faults.syscalls import errors, kill_points, read_errors
 
 SUITES = {
     "kill_points": kill_points,
+    "errors": errors,
     "random_kills": random_kills,
     "crash_states": lambda folder: crash_states(folder, n_draws=10),
-    "errors": errors,
     "read_errors": read_errors,
     "corruption": corruption,
     "hostile": hostile,
@@ -87,11 +87,15 @@ def run_apart(name: str) -> dict:
     return answer
 
 
-def conditions(wall_s: float, cpu_s: float) -> str:
+def commit() -> str:
     git = ["git", "describe", "--always", "--dirty"]
-    commit = subprocess.run(git, capture_output=True, text=True, cwd=ROOT, check=False).stdout
+    done = subprocess.run(git, capture_output=True, text=True, cwd=ROOT, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def conditions(code: str, wall_s: float, cpu_s: float) -> str:
     return (
-        f"Commit {commit.strip() or 'unknown'}, {datetime.now(UTC):%Y-%m-%d}; "
+        f"Commit {code}, {datetime.now(UTC):%Y-%m-%d}; "
         f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()} "
         f"{platform.release().split('-')[0]}, Python {platform.python_version()}; "
         f"{wall_s:.0f} s, {cpu_s:.0f} s of CPU.\n"
@@ -119,14 +123,15 @@ def main() -> int:
         answers = {name: run_suite(name, small=True)["row"] for name in SMALL}
         print(json.dumps(answers))
         return 0
-    started = time.monotonic()
+    started, code = time.monotonic(), commit()
     with ThreadPoolExecutor(arguments.jobs) as pool:
         answers = list(pool.map(run_apart, SUITES))
     rows = [
         report.Row(**{key: value for key, value in answer["row"].items() if key != "passed"})
         for answer in answers
     ]
-    spent = conditions(time.monotonic() - started, sum(answer["cpu_s"] for answer in answers))
+    cpu_s = sum(answer["cpu_s"] for answer in answers)
+    spent = conditions(code, time.monotonic() - started, cpu_s)
     text = f"{spent}\n{report.markdown(rows)}"
     print(f"\n{text}")
     for row in rows:
