@@ -11,7 +11,6 @@ from tests.support.checkpoints import metadata, weights
 from tests.support.tiny import tiny_settings
 from tft_core.checkpoint_manager import CheckpointManager
 from tft_core.cli import main
-from tft_core.data.store import MarketDataStore
 from tft_core.hp_tuner.storage import open_storage
 
 ROOT = Path(__file__).parents[1]
@@ -49,9 +48,7 @@ def test_nothing_listens_beyond_this_machine():
 
 def test_state_is_the_owner_s_alone(tmp_path):
     path = CheckpointManager(tmp_path / "home" / "checkpoints").save(weights(), metadata())
-    with MarketDataStore(tmp_path / "other" / "market.duckdb"):
-        pass
-    for directory in (path.parent, path.parents[1], path.parents[2], tmp_path / "other"):
+    for directory in (path.parent, path.parents[1], path.parents[2]):
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700, directory
 
 

@@ -601,7 +601,7 @@ def _open(path: Path, read_only: bool, timeout_s: float) -> duckdb.DuckDBPyConne
             "run `tft sample` or `tft ingest PATH`"
         )
     if not read_only:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     deadline = clock.monotonic() + timeout_s
     pause = 0.02
     while True:
