@@ -11,7 +11,7 @@ def test_the_shipped_checkpoint_says_everything_about_itself(lifecycle):
     registry = pipeline.workspace.registry
     meta = registry.load_metadata(result.checkpoint_path)
     for field in (
-        "git_commit", "feature_names", "asset_names", "config", "normalization", "training_info",
+        "feature_names", "asset_names", "config", "normalization", "training_info",
         "feature_selection", "fold_spec", "universe", "cost_model", "position_config", "calendar",
         "context_bank", "feature_quantiles", "seeds", "library_versions", "data_hash",
         "catalogue_hash", "run_info",

@@ -429,7 +429,7 @@ class CheckpointManager:
         removed: list[Path] = []
         for kind in [model_type] if model_type else self._layout.model_types():
             folder = self._layout.folder(kind)
-            if not folder.is_dir():
+            if m.mode_of(folder) is None:
                 continue
             with disk_errors(folder), self._locked(kind):
                 promoted = {event.directory for event in p.read_events(folder)}

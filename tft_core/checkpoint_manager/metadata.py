@@ -121,9 +121,11 @@ class CheckpointMetadata:
         if missing or unknown:
             found = [f"no {', '.join(missing)}"] if missing else []
             found += [f"unknown {', '.join(unknown[:20])}"] if unknown else []
+            schema = values.get("schema_version")
             raise CheckpointError(
-                f"checkpoint metadata must hold exactly its {len(names)} fields, found "
-                f"{' and '.join(found)}; save it again with this version"
+                f"checkpoint metadata must hold exactly the {len(names)} fields of schema "
+                f"{SCHEMA_VERSION}, found {' and '.join(found)} (it says schema "
+                f"{fields.shown(schema)}); load it with the version of the code that wrote it"
             )
         return cls(**values)
 

@@ -106,8 +106,9 @@ def test_all_bad_fields_are_named_at_once():
 def test_missing_and_unknown_keys_are_listed_at_once():
     table = json.loads(metadata().to_json())
     del table["seeds"], table["config"]
-    table.update(evil=1, extra=2)
-    with pytest.raises(CheckpointError, match="no config, seeds and unknown evil, extra"):
+    table.update(evil=1, extra=2, schema_version=2)
+    wrong = r"schema 1, found no config, seeds and unknown evil, extra \(it says schema 2\)"
+    with pytest.raises(CheckpointError, match=wrong):
         CheckpointMetadata.from_json(json.dumps(table))
 
 
