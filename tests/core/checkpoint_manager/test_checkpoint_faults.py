@@ -227,3 +227,17 @@ def test_a_reason_that_the_record_could_not_hold_is_refused(registry, reason):
     with pytest.raises(CheckpointError, match="reason must say why production is rolled back"):
         registry.rollback(reason)
     assert registry.production_history() == []
+
+
+def test_gc_of_a_directory_that_cannot_be_read_is_a_typed_error(registry, monkeypatch):
+    folder = registry.save(weights(), metadata()).parent
+    lstat = Path.lstat
+
+    def fail(path: Path) -> os.stat_result:
+        if path == folder:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", fail)
+    with pytest.raises(CheckpointError, match=r"x_trend must be readable, found: .Errno 5"):
+        registry.gc(model_type="x_trend")
