@@ -8,8 +8,8 @@ BENCH_STAMP := $(BENCH_VENV)/.installed
 EXPORTS := OMP_NUM_THREADS=1 DAGSTER_HOME=$(CURDIR)/dagster_home
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow check ui docs bench bench-features bench-train \
-	bench-profile bench-plan clean
+.PHONY: help install run test test-slow test-faults security check ui docs bench \
+	bench-features bench-train bench-profile bench-plan clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,22 @@ test: install  ## Install and run the test suite (about 10 minutes)
 
 test-slow: install  ## The long suites
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+test-faults: install  ## Kill, cut, fill, damage, attack the registry; table into docs/RELIABILITY.md
+	@command -v strace >/dev/null || \
+		{ echo "make test-faults needs strace: apt-get install strace" >&2; exit 1; }
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults --write docs/RELIABILITY.md
+
+security: .venv-security/.installed  ## bandit (findings beyond the answered ones) and pip-audit
+	.venv-security/bin/bandit -q -r tft_core tft_assets -b tests/bandit_baseline.json
+	.venv-security/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
+
+# apart from .venv: their own dependencies are none of the project's
+.venv-security/.installed:
+	$(PYTHON) -m venv .venv-security
+	.venv-security/bin/python -m pip install --quiet --disable-pip-version-check \
+		bandit==1.9.4 pip-audit==2.10.1
+	@touch $@
 
 check: install  ## What CI would refuse: lint, types, import walls, tests
 	$(BIN)/ruff check .

@@ -43,7 +43,7 @@ def main() -> int:
 
 def _run(started: float) -> int:
     settings = load_settings()
-    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with MarketDataStore(settings.store_path) as store:
         report = load_sample(store)
         session = store.last_session()

@@ -211,7 +211,7 @@ def only_builder(home: Path, run_id: str) -> Iterator[None]:
     Raises:
         BuildError: Another run is building there.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     holder = home / "builder.json"
     lock = FileLock(home / "builder.lock", timeout=0)
     try:

@@ -14,7 +14,7 @@ from tft_core.checkpoint_manager.promotions import PromotionEvent
 if TYPE_CHECKING:
     from tft_core.checkpoint_manager.manager import CheckpointManager
     from tft_core.checkpoint_manager.reading import checkpoint_content_hash
-    from tft_core.checkpoint_manager.weights import state_mismatches
+    from tft_core.models.io import state_mismatches
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -37,7 +37,7 @@ def __getattr__(name: str) -> Any:
 
         return checkpoint_content_hash
     if name == "state_mismatches":
-        from tft_core.checkpoint_manager.weights import state_mismatches
+        from tft_core.models.io import state_mismatches
 
         return state_mismatches
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

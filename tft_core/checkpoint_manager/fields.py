@@ -7,8 +7,9 @@ sentence that follows the field's name. What fields there are, ``metadata`` says
 import dataclasses
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from tft_core.checkpoint_manager.atomic import MAX_INTEGER, MAX_JSON_DEPTH
 from tft_core.errors import CheckpointError
 
 MODEL_TYPE_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}")
+MAX_VERSION = 999_999_999
+_FIRST_YEAR = 1970
+_MAX_SEEDS = 1000
 
 
 def plain_json(value: Any, what: str) -> Any:
@@ -41,6 +45,8 @@ class Refused(Exception):
 
 
 def shown(value: Any) -> str:
+    if isinstance(value, (str, bytes, list, tuple, dict)) and len(value) > 1000:
+        return f"{type(value).__name__} of {len(value)}"  # its text could be as long as a file
     words = repr(value)
     return words if len(words) <= 60 else words[:57] + "..."
 
@@ -49,14 +55,12 @@ def _encodable(value: str) -> bool:
     return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
-def whole(low: int) -> Callable[[Any], int]:
+def whole(low: int, high: int = MAX_INTEGER) -> Callable[[Any], int]:
     def check(value: Any) -> int:
         if isinstance(value, np.integer):
             value = int(value)
-        if type(value) is not int or not low <= value <= MAX_INTEGER:
-            raise Refused(
-                f"must be a whole number from {low} to {MAX_INTEGER}, found {shown(value)}"
-            )
+        if type(value) is not int or not low <= value <= high:
+            raise Refused(f"must be a whole number from {low} to {high}, found {shown(value)}")
         return value
 
     return check
@@ -93,16 +97,16 @@ def names(value: Any) -> tuple[str, ...]:
     ):
         raise Refused(f"must be a list of names, found {shown(value)}")
     if len(set(value)) != len(value):
-        twice = sorted({name for name in value if list(value).count(name) > 1})
-        raise Refused(f"must not repeat a name, found {twice[0]!r} twice")
+        twice = Counter(value).most_common(1)[0][0]
+        raise Refused(f"must not repeat a name, found {shown(twice)} twice")
     if not value:
         raise Refused("must hold at least one name, found none")
     return tuple(value)
 
 
 def seeds(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, (list, tuple)) or not value:
-        raise Refused(f"must be a list of at least one seed, found {shown(value)}")
+    if not isinstance(value, (list, tuple)) or not 0 < len(value) <= _MAX_SEEDS:
+        raise Refused(f"must be a list of 1 to {_MAX_SEEDS} seeds, found {shown(value)}")
     return tuple(whole(0)(seed) for seed in value)
 
 
@@ -138,11 +142,14 @@ def instant(value: Any) -> str:
     if value == "":
         return ""
     try:
-        valid = isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
-    except ValueError:
+        moment = datetime.fromisoformat(value)
+        valid = moment.tzinfo is not None and moment.astimezone(UTC).year >= _FIRST_YEAR
+    except (TypeError, ValueError, OverflowError):
         valid = False
     if not valid:
-        raise Refused(f"must be an ISO time with a zone, found {shown(value)}")
+        raise Refused(
+            f"must be an ISO time with a zone, from {_FIRST_YEAR} on, found {shown(value)}"
+        )
     return value
 
 

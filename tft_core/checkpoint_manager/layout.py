@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tft_core.checkpoint_manager.fields import MODEL_TYPE_PATTERN
+from tft_core.checkpoint_manager.manifest import mode_of, readable
 from tft_core.errors import CheckpointError
 
-VERSION_DIR = re.compile(r"v([1-9]\d{0,8})_(\d{8}T\d{6}Z)")
+VERSION_DIR = re.compile(r"v([1-9][0-9]{0,8})_([0-9]{8}T[0-9]{6}Z)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +26,22 @@ class Layout:
         return self.root / model_type
 
     def model_types(self) -> list[str]:
-        if not self.root.is_dir():
-            return []
-        return sorted(
-            entry.name
-            for entry in self.root.iterdir()
-            if entry.is_dir() and MODEL_TYPE_PATTERN.fullmatch(entry.name)
-        )
+        with readable(self.root):
+            if not self.root.is_dir():
+                return []
+            return sorted(
+                entry.name
+                for entry in self.root.iterdir()
+                if entry.is_dir() and MODEL_TYPE_PATTERN.fullmatch(entry.name)
+            )
 
     def versions(self, model_type: str) -> list[tuple[int, Path]]:
         """(version, directory) of everything named like a version, ascending."""
         folder = self.folder(model_type)
-        if not folder.is_dir():
-            return []
-        found = [(VERSION_DIR.fullmatch(entry.name), entry) for entry in folder.iterdir()]
+        with readable(folder):
+            if not folder.is_dir():
+                return []
+            found = [(VERSION_DIR.fullmatch(entry.name), entry) for entry in folder.iterdir()]
         return sorted((int(match[1]), entry) for match, entry in found if match)
 
     def directories(self, model_type: str | None = None) -> list[Path]:
@@ -47,7 +50,7 @@ class Layout:
 
     def existing(self, directory: Path) -> Path:
         """The directory, if there is anything by its name."""
-        if not os.path.lexists(directory):
+        if mode_of(directory) is None:
             raise CheckpointError(
                 f"a checkpoint must exist at {directory}, found {self.what_exists()} in "
                 f"{self.root}; `tft checkpoints list` shows them"

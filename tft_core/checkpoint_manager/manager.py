@@ -27,7 +27,7 @@ from tft_core.checkpoint_manager.atomic import (
     write_synced,
 )
 from tft_core.checkpoint_manager.documents import selector_table, trials_table
-from tft_core.checkpoint_manager.fields import plain_json
+from tft_core.checkpoint_manager.fields import Refused, plain_json, text
 from tft_core.checkpoint_manager.layout import Layout
 from tft_core.checkpoint_manager.metadata import CheckpointMetadata
 from tft_core.checkpoint_manager.reading import (
@@ -105,6 +105,8 @@ class CheckpointManager:
             documents[m.SELECTOR] = dump_json(selector_table(feature_selector))
         if optuna_study is not None:
             documents[m.TRIALS] = dump_json(trials_table(optuna_study))
+        for name, data in documents.items():
+            m.check_size(name, len(data))
         folder = self._layout.folder(metadata.model_type)
         with disk_errors(folder):
             make_directory(folder)
@@ -113,6 +115,7 @@ class CheckpointManager:
                 return existing
             with staged(folder) as stage:
                 write_tensors(stage / m.WEIGHTS, state)
+                m.check_size(m.WEIGHTS, (stage / m.WEIGHTS).stat().st_size)
                 for name, data in documents.items():
                     write_synced(stage / name, data)
                 with self._locked(metadata.model_type):
@@ -173,7 +176,13 @@ class CheckpointManager:
         self, model_type: str = MODEL_TYPE
     ) -> tuple[dict[str, Tensor], CheckpointMetadata]:
         """The newest version, promoted or not. A damaged one is an error, not skipped."""
-        return self.load(self.latest_path(model_type))
+        while True:
+            path = self.latest_path(model_type)
+            try:
+                return self.load(path)
+            except CheckpointError:
+                if m.mode_of(path) is not None:
+                    raise  # else newer ones came and gc took it while it was read: look again
 
     def load_production(
         self, model_type: str = MODEL_TYPE, session: date | None = None
@@ -201,7 +210,8 @@ class CheckpointManager:
 
     def _document(self, checkpoint_dir: str | os.PathLike[str], name: str) -> Any:
         try:
-            return load_json(self.read_file(checkpoint_dir, name), max_bytes=2**30)
+            data = self.read_file(checkpoint_dir, name)
+            return load_json(data, max_bytes=m.MAX_DOCUMENT_BYTES)
         except StrictJsonError as error:
             raise CheckpointError(f"{Path(checkpoint_dir) / name}: {error}") from error
 
@@ -294,7 +304,9 @@ class CheckpointManager:
         for kind in [model_type] if model_type else self._layout.model_types():
             events = p.read_events(self._layout.folder(kind))
             for version, directory in self._layout.versions(kind):
-                rows.append(summary_row(kind, version, directory, events))
+                row = summary_row(kind, version, directory, events)
+                if row["problem"] is None or m.mode_of(directory) is not None:
+                    rows.append(row)  # else gc took it while the list was made
         return rows
 
     def verify(self, checkpoint_dir: str | os.PathLike[str]) -> list[str]:
@@ -328,8 +340,7 @@ class CheckpointManager:
             CheckpointError: It is damaged, has not passed the gate, was rolled back, or has
                 trained on sessions after ``effective``.
         """
-        if not reason.strip():
-            raise CheckpointError("reason must say why the version is promoted, found nothing")
+        _check_reason(reason, "the version is promoted")
         directory = self.path_of(target, model_type)
         with disk_errors(directory), self._locked(model_type):
             problems = self.verify(directory)
@@ -378,8 +389,7 @@ class CheckpointManager:
         Raises:
             CheckpointError: There is no version to go back to, or it is damaged.
         """
-        if not reason.strip():
-            raise CheckpointError("reason must say why production is rolled back, found nothing")
+        _check_reason(reason, "production is rolled back")
         folder = self._layout.folder(model_type)
         with disk_errors(folder), self._locked(model_type):
             events = p.read_events(folder)
@@ -419,7 +429,7 @@ class CheckpointManager:
         removed: list[Path] = []
         for kind in [model_type] if model_type else self._layout.model_types():
             folder = self._layout.folder(kind)
-            if not folder.is_dir():
+            if m.mode_of(folder) is None:
                 continue
             with disk_errors(folder), self._locked(kind):
                 promoted = {event.directory for event in p.read_events(folder)}
@@ -462,3 +472,11 @@ class CheckpointManager:
                 "files in its place; restore it, or promote another version"
             )
         return directory
+
+
+def _check_reason(reason: str, what: str) -> None:
+    try:
+        if not text(reason).strip():
+            raise Refused("found nothing")
+    except Refused as refused:
+        raise CheckpointError(f"reason must say why {what}: {refused}") from refused

@@ -8,12 +8,19 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tft_core.checkpoint_manager.atomic import StrictJsonError, dump_json, load_json
+from tft_core.checkpoint_manager.atomic import (
+    MAX_JSON_BYTES,
+    StrictJsonError,
+    dump_json,
+    load_json,
+)
 from tft_core.errors import CheckpointError
 from tft_core.schema import content_hash
 
@@ -27,6 +34,9 @@ MANIFEST_VERSION = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SHA = re.compile(r"[0-9a-f]{64}")
 _MAX_MANIFEST_BYTES = 1024 * 1024
+MAX_WEIGHTS_BYTES = 1024**3
+MAX_DOCUMENT_BYTES = 64 * 1024**2
+"""What a version may hold: no file of it can fill a reader's memory or keep it busy for long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +95,7 @@ class Manifest:
                 raise CheckpointError(
                     f"{where / MANIFEST} must give a SHA-256 and a size, found none for {name}"
                 )
+            check_size(name, entry.size_bytes)
         for name in (WEIGHTS, METADATA):
             if name not in entries:
                 raise CheckpointError(f"{where / MANIFEST} must list {name}, found it missing")
@@ -100,22 +111,31 @@ def check_name(name: str) -> None:
         )
 
 
+def check_size(name: str, size_bytes: int) -> None:
+    """Refuse a file that is larger than its kind may be."""
+    limit = {WEIGHTS: MAX_WEIGHTS_BYTES, METADATA: MAX_JSON_BYTES}.get(name, MAX_DOCUMENT_BYTES)
+    if size_bytes > limit:
+        raise CheckpointError(f"{name} must be at most {limit} bytes, found {size_bytes}")
+
+
 def read_manifest(directory: Path) -> Manifest:
     """The manifest of a directory whose list of files agrees with it (contents unread).
 
     Raises:
         CheckpointError: Not a directory of its own, or an extra, missing or linked file.
     """
-    mode = _mode(directory)
+    mode = mode_of(directory)
     if mode is None or not stat.S_ISDIR(mode):
         raise CheckpointError(
             f"a checkpoint must be a directory, found {_kind(mode)} at {directory}; "
             "`tft checkpoints list` shows what exists"
         )
     manifest = Manifest.from_bytes(
-        _read_regular(directory / MANIFEST, _MAX_MANIFEST_BYTES), directory
+        read_regular(directory / MANIFEST, _MAX_MANIFEST_BYTES), directory
     )
-    present = {entry.name for entry in directory.iterdir()} - {MANIFEST}
+    with readable(directory):  # a few names more than there should be are enough to refuse it
+        entries = islice(directory.iterdir(), len(manifest.files) + 20)
+        present = {entry.name for entry in entries} - {MANIFEST}
     extra, missing = sorted(present - set(manifest.files)), sorted(set(manifest.files) - present)
     if extra or missing:
         found = [f"extra {name[:80]!r}" for name in extra] + [f"no {name}" for name in missing]
@@ -138,7 +158,7 @@ def read_verified(directory: Path, manifest: Manifest, name: str) -> bytes:
             f"{directory} must list {name}, found only {', '.join(manifest.files)}"
         )
     path = directory / name
-    data = _read_regular(path, entry.size_bytes, exactly=entry.size_bytes)
+    data = read_regular(path, entry.size_bytes, exactly=entry.size_bytes)
     if hashlib.sha256(data).hexdigest() != entry.sha256:
         raise CheckpointError(
             f"{path} must match the SHA-256 in its manifest, found it damaged; "
@@ -147,16 +167,21 @@ def read_verified(directory: Path, manifest: Manifest, name: str) -> bytes:
     return data
 
 
-def _read_regular(path: Path, limit: int, exactly: int | None = None) -> bytes:
-    mode = _mode(path)
+def read_regular(path: Path, limit: int, exactly: int | None = None) -> bytes:
+    """The bytes of a file that is no link, pipe or device and not too large.
+
+    Raises:
+        CheckpointError: It is missing, of another kind or size, or can't be read.
+    """
+    mode = mode_of(path)
     if mode is None or not stat.S_ISREG(mode):
         raise CheckpointError(
             f"{path} must be a regular file, found {_kind(mode)}; restore it or use another version"
         )
-    try:
-        # O_NOFOLLOW: a link put in its place after the check is refused as well
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-        with os.fdopen(handle, "rb") as stream:
+    with readable(path):
+        # a link or a pipe put in its place after the check is refused as well
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        with os.fdopen(os.open(path, flags), "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             if exactly is not None and size != exactly:
                 raise CheckpointError(
@@ -165,12 +190,20 @@ def _read_regular(path: Path, limit: int, exactly: int | None = None) -> bytes:
                 )
             if size > limit:
                 raise CheckpointError(f"{path} must be at most {limit} bytes, found {size}")
-            return stream.read()
+            return stream.read(size)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Errors of a disk that can't be read, as ours."""
+    try:
+        yield
     except OSError as error:
         raise CheckpointError(f"{path} must be readable, found: {error}") from error
 
 
-def _mode(path: Path) -> int | None:
+def mode_of(path: Path) -> int | None:
+    """Kind and permissions of what is there (a link is a link); ``None`` for nothing."""
     try:
         return path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -184,7 +217,9 @@ def _kind(mode: int | None) -> str:
         return "nothing"
     if stat.S_ISLNK(mode):
         return "a symbolic link"
-    return "a directory" if stat.S_ISDIR(mode) else "a file"
+    if stat.S_ISDIR(mode):
+        return "a directory"
+    return "a file" if stat.S_ISREG(mode) else "a pipe, socket or device"
 
 
 def _entry(source: bytes | Path) -> Entry:

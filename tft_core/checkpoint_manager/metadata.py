@@ -15,7 +15,8 @@ PATHS = ("tuned", "default")
 STATUSES = ("candidate", "refused")
 
 NOT_CONTENT = frozenset(
-    {"version", "created_at", "git_commit", "library_versions", "run_info", "status", "gate"}
+    {"version", "created_at", "git_commit", "library_versions", "run_info"}
+    | {"status", "gate", "sharpe_oos", "total_return_oos", "max_drawdown_oos"}
 )
 """Fields that say how and when a model was made, or what was thought of it; the rest, and the
 weights, are what it *is* and make its content hash."""
@@ -53,6 +54,7 @@ class CheckpointMetadata:
     feature_selection: Mapping[str, Any] = field(default_factory=dict)
     optuna_best_params: Mapping[str, Any] | None = None
     sharpe_oos: float | None = None
+    """Net, annualised, of the out-of-sample record that the gate judged; ``None`` before that."""
     total_return_oos: float | None = None
     max_drawdown_oos: float | None = None
 
@@ -69,7 +71,9 @@ class CheckpointMetadata:
     cost_model: Mapping[str, Any]
     position_config: Mapping[str, Any]
     calendar: Mapping[str, Any] = field(default_factory=dict)
+    """Sessions of the training rows: first, last, number, hash."""
     context_bank: Mapping[str, Any] = field(default_factory=dict)
+    """What the bank among the weights holds, and the date from which all of it is known."""
     feature_quantiles: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     """Training quantiles of every feature, for the drift guard; empty: unknown."""
     seeds: tuple[int, ...]
@@ -117,11 +121,13 @@ class CheckpointMetadata:
         if missing or unknown:
             found = [f"no {', '.join(missing)}"] if missing else []
             found += [f"unknown {', '.join(unknown[:20])}"] if unknown else []
+            schema = values.get("schema_version")
             raise CheckpointError(
-                f"checkpoint metadata must hold exactly its {len(names)} fields, found "
-                f"{' and '.join(found)}; save it again with this version"
+                f"checkpoint metadata must hold exactly the {len(names)} fields of schema "
+                f"{SCHEMA_VERSION}, found {' and '.join(found)} (it says schema "
+                f"{fields.shown(schema)}); load it with the version of the code that wrote it"
             )
-        return cls(**_checked(values))
+        return cls(**values)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "CheckpointMetadata":
@@ -214,7 +220,7 @@ def _quantile_problems(quantiles: Mapping[str, Any], names: tuple[str, ...]) -> 
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
-    "version": fields.whole(0),
+    "version": fields.whole(0, fields.MAX_VERSION),
     "model_type": fields.model_type,
     "created_at": fields.instant,
     "git_commit": fields.optional_text,

@@ -11,13 +11,17 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from tft_core.checkpoint_manager import fields
 from tft_core.checkpoint_manager.atomic import (
+    MAX_JSON_BYTES,
     StrictJsonError,
     dump_json,
     load_json,
     replace_file,
 )
+from tft_core.checkpoint_manager.fields import Refused
 from tft_core.checkpoint_manager.layout import VERSION_DIR
+from tft_core.checkpoint_manager.manifest import mode_of, read_regular
 from tft_core.errors import CheckpointError
 from tft_core.schema import content_hash
 
@@ -57,21 +61,18 @@ def read_events(folder: Path) -> list[PromotionEvent]:
         CheckpointError: The record is damaged. Nothing is in production then.
     """
     path = folder / PROMOTIONS
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
+    if mode_of(path) is None:
         return []
-    except OSError as error:
-        raise CheckpointError(f"{path} must be readable, found: {error}") from error
+    data = read_regular(path, MAX_JSON_BYTES)
     try:
         table = load_json(data)
         rows = table["events"]
+        events = [PromotionEvent(**row) for row in rows]
+        _check_history(events)
         intact = table["record_version"] == _RECORD_VERSION and table["sha256"] == content_hash(
             rows
         )
-        events = [PromotionEvent(**row) for row in rows]
-        _check_history(events)
-    except (StrictJsonError, KeyError, TypeError, ValueError) as error:
+    except (StrictJsonError, KeyError, TypeError, ValueError, Refused) as error:
         raise CheckpointError(
             f"{path} must be the promotion record, found it damaged ({error}); restore it from "
             "a backup, or remove it and promote a version anew"
@@ -85,24 +86,49 @@ def read_events(folder: Path) -> list[PromotionEvent]:
 
 
 def _check_history(events: Sequence[PromotionEvent]) -> None:
-    in_production: list[int] = []
+    in_production: list[PromotionEvent] = []
+    earlier = ""
     for event in events:
-        date.fromisoformat(event.effective)
-        if not VERSION_DIR.fullmatch(event.directory):
-            raise ValueError(f"directory {event.directory[:80]!r}")
+        _check_event(event)
+        if event.effective < earlier:
+            raise ValueError(f"effective {event.effective} after {earlier}")
+        earlier = event.effective
         if event.action == "promote":
-            in_production.append(event.version)
+            in_production.append(event)
         elif event.action == "rollback" and len(in_production) >= 2:
             in_production.pop()
+            back = in_production[-1]
+            if (back.version, back.manifest_hash) != (event.version, event.manifest_hash):
+                raise ValueError(f"rollback to {event.version}, found {back.version} before it")
         else:
             raise ValueError(f"action {event.action!r} out of order")
+
+
+def _check_event(event: PromotionEvent) -> None:
+    """Types of a record that may have been written by somebody else."""
+    named = VERSION_DIR.fullmatch(event.directory)
+    if not named or int(named[1]) != fields.whole(1, fields.MAX_VERSION)(event.version):
+        raise ValueError(f"directory {event.directory[:80]!r} of version {event.version}")
+    for name in ("manifest_hash", "reason"):
+        fields.text(getattr(event, name))
+    fields.iso_date(event.effective)
+    fields.instant(event.recorded_at)
+    fields.optional_table(event.gate)
+    if not isinstance(event.overridden, bool):
+        raise TypeError(f"overridden {event.overridden!r}")
 
 
 def write_events(folder: Path, events: Sequence[PromotionEvent]) -> None:
     """Replace the record atomically; call it with the registry's lock held."""
     rows = [asdict(event) for event in events]
     table = {"record_version": _RECORD_VERSION, "events": rows, "sha256": content_hash(rows)}
-    replace_file(folder / PROMOTIONS, dump_json(table))
+    document = dump_json(table)
+    if len(document) > MAX_JSON_BYTES:
+        raise CheckpointError(
+            f"the promotion record must be at most {MAX_JSON_BYTES} bytes, found {len(document)}; "
+            f"archive {folder / PROMOTIONS} and begin a new one"
+        )
+    replace_file(folder / PROMOTIONS, document)
 
 
 def event_on(events: Sequence[PromotionEvent], session: date) -> PromotionEvent | None:

@@ -36,7 +36,7 @@ def load_version(directory: Path) -> tuple[dict[str, Tensor], CheckpointMetadata
     metadata = read_metadata(directory, manifest)
     for name in manifest.files:
         if name not in (WEIGHTS, METADATA):
-            read_verified(directory, manifest, name)
+            read_verified(directory, manifest, name)  # at most MAX_DOCUMENT_BYTES at a time
     data = read_verified(directory, manifest, WEIGHTS)
     return parse_weights(data, str(directory / WEIGHTS)), metadata, manifest
 

@@ -16,6 +16,7 @@ from tft_core.errors import CheckpointError
 
 STAGE_PREFIX = ".stage-"
 TRASH_PREFIX = ".trash-"
+_WRITER = re.compile(re.escape(STAGE_PREFIX) + r"(\w+)-([0-9]{1,9})-[0-9a-f]+")
 _ABANDONED_AFTER_S = 24 * 3600.0
 
 
@@ -52,10 +53,10 @@ def is_abandoned(entry: Path) -> bool:
         return True  # only written under the lock that gc holds
     if not entry.name.startswith(STAGE_PREFIX):
         return False
-    if time.time() - entry.stat().st_mtime > _ABANDONED_AFTER_S:
+    if time.time() - entry.lstat().st_mtime > _ABANDONED_AFTER_S:
         return True
-    host, pid, _ = entry.name.removeprefix(STAGE_PREFIX).rsplit("-", 2)
-    return host == host_name() and not _is_alive(int(pid))
+    writer = _WRITER.fullmatch(entry.name)
+    return writer is not None and writer[1] == host_name() and not _is_alive(int(writer[2]))
 
 
 def _is_alive(pid: int) -> bool:

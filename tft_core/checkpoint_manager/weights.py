@@ -12,7 +12,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
+from tft_core.checkpoint_manager.atomic import MAX_JSON_BYTES, load_json
 from tft_core.errors import CheckpointError
+
+_TYPES = frozenset(
+    {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool}
+    | {torch.int8, torch.int16, torch.int32, torch.int64}
+    | {torch.uint8, torch.uint16, torch.uint32, torch.uint64}
+)
+_MAX_AXES = 16
 
 
 @runtime_checkable
@@ -42,7 +50,7 @@ def state_of(model: HasState | Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def check_state(state: Mapping[str, Tensor], what: str) -> None:
-    """Refuse weights that are empty, complex or not finite; all such leaves are named.
+    """Refuse weights that are empty, of an odd type or shape, or not finite; all are named.
 
     Raises:
         CheckpointError: See above.
@@ -52,38 +60,27 @@ def check_state(state: Mapping[str, Tensor], what: str) -> None:
     bad = [
         name
         for name, tensor in state.items()
-        if tensor.is_complex()
+        if tensor.dtype not in _TYPES
+        or tensor.dim() > _MAX_AXES
         or (tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()))
     ]
     if bad:
         raise CheckpointError(
-            f"{what} must be finite real numbers, found others in {', '.join(bad[:5])}"
-            f"{' …' if len(bad) > 5 else ''} ({len(bad)} of {len(state)} tensors); train again"
+            f"{what} must be finite real numbers of a common type, found others in "
+            f"{', '.join(bad[:5])}{' …' if len(bad) > 5 else ''} "
+            f"({len(bad)} of {len(state)} tensors); train again"
         )
-
-
-def state_mismatches(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
-    """Every leaf in which two sets of weights differ in name, shape or dtype; [] if none."""
-    problems = [f"{name} is missing" for name in expected if name not in found]
-    problems += [f"{name} is not expected" for name in found if name not in expected]
-    for name in expected.keys() & found.keys():
-        here, there = found[name], expected[name]
-        if here.shape != there.shape:
-            problems.append(
-                f"{name} must have shape {tuple(there.shape)}, found {tuple(here.shape)}"
-            )
-        if here.dtype != there.dtype:
-            problems.append(f"{name} must be {there.dtype}, found {here.dtype}")
-    return sorted(problems)
 
 
 def parse_weights(data: bytes, what: str) -> dict[str, Tensor]:
     """Weights from the bytes of a safetensors file; nothing in it can run.
 
     Raises:
-        CheckpointError: It is no safetensors file, or holds numbers that are not finite.
+        CheckpointError: It is no safetensors file, names a tensor twice, or holds numbers that
+            are not finite.
     """
     try:
+        _check_header(data)
         state = load(data)
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(
@@ -92,3 +89,11 @@ def parse_weights(data: bytes, what: str) -> dict[str, Tensor]:
         ) from error
     check_state(state, what)
     return state
+
+
+def _check_header(data: bytes) -> None:
+    """Refuse a header that isn't strict JSON; the library lets a name stand twice."""
+    size = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or size > min(len(data) - 8, MAX_JSON_BYTES):
+        raise ValueError(f"a header of {size} bytes in a file of {len(data)}")
+    load_json(data[8 : 8 + size])

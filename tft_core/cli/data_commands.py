@@ -97,14 +97,14 @@ def propose_folds(sessions: pd.DatetimeIndex) -> dict[str, object]:
 def sample(arguments: Namespace) -> Answer:
     """Load the bundled sample into the configured store; loading it again changes nothing."""
     settings = load_settings()
-    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with MarketDataStore(settings.store_path) as store:
         return _ingested(load_sample(store), settings.store_path)
 
 
 def ingest(arguments: Namespace) -> Answer:
     settings = load_settings()
-    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     if arguments.series:
         if arguments.instruments is not None:
             raise ConfigError("--series must stand without --instruments; a series has no exchange")

@@ -4,6 +4,7 @@ import warnings
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+from tft_core.config import build_dataclass
 from tft_core.errors import ConfigError, LookAheadWarning
 from tft_core.sequences import ContextMode
 
@@ -203,7 +204,7 @@ class XTrendConfig:
                 f"a stored model configuration must hold exactly the fields of XTrendConfig, "
                 f"found a difference in {', '.join(wrong)}; it was written by another version"
             )
-        return cls(**values)
+        return build_dataclass(cls, values, where="a stored model configuration")
 
 
 def _require(holds: bool, rule: str, config: XTrendConfig, name: str) -> None:

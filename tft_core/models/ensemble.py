@@ -15,6 +15,7 @@ from torch import Tensor
 from tft_core.errors import CheckpointError, ModelError
 from tft_core.models.batching import RowTensors
 from tft_core.models.config import XTrendConfig
+from tft_core.models.io import compare_tensors
 from tft_core.models.network import Batch, ContextBank, XTrend
 from tft_core.models.variable_selection import IdentifiedSelection
 from tft_core.sequences import ContextWindows, RowTable, window_index
@@ -195,24 +196,30 @@ class Ensemble:
         """Rebuild an ensemble from ``state_dict``.
 
         Raises:
-            CheckpointError: Names, shapes or types differ from what the configuration makes.
+            CheckpointError: Names, shapes or types differ from what the configuration makes;
+                all such tensors are named.
         """
-        n_members = len({name.split("/", 1)[0] for name in state if name.startswith("member_")})
-        members, banks = [], []
-        for i in range(n_members):
-            with torch.random.fork_rng(devices=[]):  # initial weights are thrown away
-                member = XTrend(config)
-            members.append(member)
-            _load_member(member, state, f"member_{i}/")
-            banks.append(_load_bank(config, state, f"bank_{i}/"))
-        known = {f"member_{i}/{n}" for i, m in enumerate(members) for n in m.state_dict()}
-        known |= {f"bank_{i}/{n}" for i, b in enumerate(banks) if b for n in ContextBank._fields}
-        extra = sorted(set(state) - known)
-        if extra or not members:
-            raise CheckpointError(
-                "an ensemble's state must hold its members and banks and nothing else, found "
-                f"{extra[0] if extra else 'no member'!r}"
-            )
+        _refuse_oversize(config, state)
+        with torch.random.fork_rng(devices=[]):  # initial weights are thrown away
+            first = XTrend(config)
+        leaves = {f"member/{name}": tensor for name, tensor in first.state_dict().items()}
+        leaves |= {f"bank/{name}": tensor for name, tensor in _bank_like(config).items()}
+        # by the number of tensors: one that is missing or extra must not make a member
+        n_members = max(1, round(len(state) / len(leaves)))
+        expected = {
+            name.replace("/", f"_{i}/", 1): tensor
+            for i in range(n_members)
+            for name, tensor in leaves.items()
+        }
+        compare_tensors(state, expected, where="an ensemble's state")
+        members, banks = [first], []
+        with torch.random.fork_rng(devices=[]):
+            members += [XTrend(config) for _ in range(n_members - 1)]
+        for i, member in enumerate(members):
+            prefix = f"member_{i}/"
+            member.load_state_dict({n: state[prefix + n] for n in first.state_dict()})
+            fields = {n: state[f"bank_{i}/{n}"] for n in _bank_like(config)}
+            banks.append(ContextBank(**fields) if fields else None)
         return cls(config, members, banks)
 
 
@@ -329,43 +336,36 @@ def _unshared(batch: Batch) -> Batch:
     )
 
 
-def _load_member(member: XTrend, state: Mapping[str, Tensor], prefix: str) -> None:
-    given = {
-        name: _require_like(
-            prefix + name, state.get(prefix + name), tensor.dtype, tuple(tensor.shape)
+def _refuse_oversize(config: XTrendConfig, state: Mapping[str, Tensor]) -> None:
+    """Refuse a configuration whose network would be larger than the state it is to hold.
+
+    A damaged or hostile number is found before memory is taken for it.
+    """
+    held = sum(tensor.numel() for tensor in state.values())
+    needed = max(
+        4 * config.d_hidden**2 * config.lstm_layers,  # recurrent weights of one LSTM
+        config.n_assets * config.d_hidden,
+        config.n_features * config.vsn_hidden,
+    )
+    if needed > held:
+        raise CheckpointError(
+            f"an ensemble's state must hold at least the {needed} numbers that its configuration "
+            f"needs, found {held}; load it with the configuration that it was saved with"
         )
-        for name, tensor in member.state_dict().items()
-    }
-    member.load_state_dict(given)
 
 
-def _load_bank(
-    config: XTrendConfig, state: Mapping[str, Tensor], prefix: str
-) -> ContextBank | None:
+def _bank_like(config: XTrendConfig) -> dict[str, Tensor]:
+    """Tensors of a context bank's names, types and shapes (no memory); {} without contexts."""
     if not config.uses_context:
-        return None
+        return {}
     steps = config.ctx_len if config.context_mode == "time" else 1
-    encoded = (torch.float32, (config.n_context, steps, config.d_hidden))
-    expected = {
+    one = torch.zeros(())
+    encoded = one.expand(config.n_context, steps, config.d_hidden)
+    return {
         "keys": encoded,
         "values": encoded,
-        "available": (torch.int64, (config.n_context,)),
+        "available": one.long().expand(config.n_context),
     }
-    tensors = {}
-    for name, (dtype, shape) in expected.items():
-        tensors[name] = _require_like(prefix + name, state.get(prefix + name), dtype, shape)
-    return ContextBank(**tensors)
-
-
-def _require_like(
-    name: str, tensor: Tensor | None, dtype: torch.dtype, shape: tuple[int, ...]
-) -> Tensor:
-    if tensor is None or tensor.dtype != dtype or tuple(tensor.shape) != shape:
-        found = "none" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
-        raise CheckpointError(
-            f"tensor {name} must be {dtype} {shape} for this configuration, found {found}"
-        )
-    return tensor
 
 
 def _device(member: XTrend) -> torch.device:

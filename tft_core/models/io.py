@@ -38,7 +38,7 @@ def read_tensors(path: Path, expected: Mapping[str, Tensor] | None = None) -> di
         tensors = load(path.read_bytes())
     except FileNotFoundError as error:
         raise CheckpointError(f"tensor file must exist, found nothing at {path}") from error
-    except SafetensorError as error:
+    except (SafetensorError, KeyError) as error:  # KeyError: a type that torch doesn't have
         raise CheckpointError(f"{path} must be a whole safetensors file, found: {error}") from error
     if expected is not None:
         compare_tensors(tensors, expected, where=str(path))
@@ -48,19 +48,33 @@ def read_tensors(path: Path, expected: Mapping[str, Tensor] | None = None) -> di
 def compare_tensors(
     found: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, where: str
 ) -> None:
-    """Refuse any difference in names, types or shapes, naming the first."""
-    for name in sorted(set(found) ^ set(expected)):
-        state = "lacks" if name in expected else "has unexpectedly"
+    """Refuse any difference in names, types or shapes; all of them are named.
+
+    Raises:
+        CheckpointError: See above.
+    """
+    problems = state_mismatches(found, expected)
+    if problems:
         raise CheckpointError(
-            f"{where} must hold exactly the model's tensors, found that it {state} {name}"
+            f"{where} must hold exactly the model's {len(expected)} tensors, found "
+            f"{len(problems)} differences: {'; '.join(problems)}; load it with the "
+            "configuration that it was saved with"
         )
-    for name, tensor in expected.items():
-        got = found[name]
-        if got.dtype != tensor.dtype or got.shape != tensor.shape:
-            raise CheckpointError(
-                f"tensor {name} of {where} must be {tensor.dtype} {tuple(tensor.shape)}, "
-                f"found {got.dtype} {tuple(got.shape)}"
+
+
+def state_mismatches(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """Every leaf in which two sets of weights differ in name, shape or dtype; [] if none."""
+    problems = [f"{name} is missing" for name in expected if name not in found]
+    problems += [f"{name} is not expected" for name in found if name not in expected]
+    for name in expected.keys() & found.keys():
+        here, there = found[name], expected[name]
+        if here.shape != there.shape:
+            problems.append(
+                f"{name} must have shape {tuple(there.shape)}, found {tuple(here.shape)}"
             )
+        if here.dtype != there.dtype:
+            problems.append(f"{name} must be {there.dtype}, found {here.dtype}")
+    return sorted(problems)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -79,7 +93,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path.name} must exist, found nothing at {path}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} must be valid JSON, found: {error}") from error
 
 

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import math
 from datetime import date
@@ -7,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from registry_support import metadata
 
+from tests.faults.metadata_fuzz import FIELDS, JSON_VALUES, check_bytes, check_value, edited_texts
+from tests.support.checkpoints import metadata
 from tft_core.checkpoint_manager import CheckpointMetadata
 from tft_core.errors import CheckpointError
 
@@ -73,7 +73,12 @@ def test_a_change_of_the_callers_dict_does_not_reach_the_metadata():
         ("path", "best", "path must be one of tuned, default, found 'best'"),
         ("trained_through", "2020-6-30", "trained_through must be an ISO date"),
         ("created_at", "2020-06-30T10:00:00", "created_at must be an ISO time with a zone"),
-        ("seeds", (), "seeds must be a list of at least one seed"),
+        ("created_at", "0001-01-01T00:00:00+23:59", "ISO time with a zone, from 1970 on"),
+        ("created_at", "1969-12-31T23:59:59+00:00", "ISO time with a zone, from 1970 on"),
+        ("created_at", 20200630, "created_at must be an ISO time with a zone"),
+        ("version", 1_000_000_000, "version must be a whole number from 0 to 999999999"),
+        ("seeds", (1,) * 1001, "seeds must be a list of 1 to 1000 seeds, found tuple of 1001"),
+        ("seeds", (), "seeds must be a list of 1 to 1000 seeds"),
         ("threads", 0, "threads must be a whole number from 1"),
         ("gate", {"verdict": "fine"}, "gate must hold a boolean 'passed'"),
         ("library_versions", {"torch": 2}, "library_versions.torch must be a text"),
@@ -101,8 +106,9 @@ def test_all_bad_fields_are_named_at_once():
 def test_missing_and_unknown_keys_are_listed_at_once():
     table = json.loads(metadata().to_json())
     del table["seeds"], table["config"]
-    table.update(evil=1, extra=2)
-    with pytest.raises(CheckpointError, match="no config, seeds and unknown evil, extra"):
+    table.update(evil=1, extra=2, schema_version=2)
+    wrong = r"schema 1, found no config, seeds and unknown evil, extra \(it says schema 2\)"
+    with pytest.raises(CheckpointError, match=wrong):
         CheckpointMetadata.from_json(json.dumps(table))
 
 
@@ -113,14 +119,15 @@ def test_missing_and_unknown_keys_are_listed_at_once():
         ('{"a":' * 30 + "1" + "}" * 30, "nest at most 24 deep"),
         ('{"version": 1, "version": 2}', "keys must be unique, found 'version' twice"),
         ('{"sharpe_oos": NaN}', "must be finite, found NaN"),
-        ('{"sharpe_oos": 1e999}', "must be finite, found 1e999"),
-        ('{"version": ' + "9" * 5000 + "}", "must fit 64 bits"),
+        ('{"sharpe_oos": 1e999}', "must be finite, found inf"),
+        ('{"version": ' + "9" * 4000 + "}", "must fit 64 bits"),
+        ('{"version": ' + "9" * 5000 + "}", "well formed"),
         ('{"model_type": "\\ud800"}', "lone surrogate"),
         ("{", "well formed"),
         ("", "well formed"),
         ("[1]", "must be a JSON object, found list"),
         (b"\xff\xfe{}", "well formed"),
-        (b" " * (16 * 1024 * 1024 + 1), "at most 16777216 bytes"),
+        (b" " * (2 * 1024 * 1024 + 1), "at most 2097152 bytes"),
     ],
 )
 def test_hostile_json_is_refused(text, message):
@@ -128,28 +135,13 @@ def test_hostile_json_is_refused(text, message):
         CheckpointMetadata.from_json(text)
 
 
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
-    max_leaves=6,
-)
-_NAMES = [field.name for field in dataclasses.fields(CheckpointMetadata)]
-
-
 @settings(max_examples=150, deadline=None)
-@given(st.sampled_from(_NAMES), _JSON)
+@given(st.sampled_from(FIELDS), JSON_VALUES)
 def test_any_value_in_any_field_is_taken_or_refused_by_name(name, value):
-    table = {**json.loads(metadata().to_json()), name: value}
-    try:
-        meta = CheckpointMetadata.from_json(json.dumps(table))
-    except CheckpointError as error:
-        assert name in str(error) or "JSON" in str(error) or "names" in str(error)
-    else:
-        assert CheckpointMetadata.from_json(meta.to_json()) == meta
+    assert check_value(name, value) in ("taken", "refused")
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.binary(max_size=60))
+@given(st.binary(max_size=60) | edited_texts())
 def test_any_bytes_give_metadata_or_a_typed_error(data):
-    with pytest.raises(CheckpointError, match="checkpoint metadata"):
-        CheckpointMetadata.from_json(data)
+    assert check_bytes(data) in ("taken", "refused")

@@ -7,8 +7,8 @@ from datetime import date
 import pandas as pd
 import pytest
 import torch
-from registry_support import PASSED, metadata, weights
 
+from tests.support.checkpoints import PASSED, metadata, weights
 from tft_core.checkpoint_manager import CheckpointManager, state_mismatches
 from tft_core.errors import CheckpointError
 
@@ -97,7 +97,8 @@ class TestCheckpointManager:
 
     def test_the_same_content_is_found_again(self, registry):
         first = registry.save(weights(), metadata(run_info={"seconds": 1.0}))
-        again = registry.save(weights(), metadata(run_info={"seconds": 9.0}, git_commit="abc"))
+        judged = {"gate": PASSED, "sharpe_oos": 0.1, "status": "refused"}
+        again = registry.save(weights(), metadata(run_info={"seconds": 9.0}, **judged))
         forced = registry.save(weights(), metadata(), force=True)
         assert again == first
         assert forced != first
@@ -106,7 +107,7 @@ class TestCheckpointManager:
 
     @pytest.mark.parametrize(
         "change",
-        [{"seeds": (7,)}, {"data_hash": "e" * 64}, {"fold": "2020-01-01"}, {"sharpe_oos": 0.1}],
+        [{"seeds": (7,)}, {"data_hash": "e" * 64}, {"fold": "2020-01-01"}, {"threads": 4}],
     )
     def test_other_content_is_another_version(self, registry, change):
         first = registry.save(weights(), metadata())

@@ -1,9 +1,11 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from row_tables import planted_rows, poisoned
 
-from tft_core.errors import CheckpointError, ModelError
+from tft_core.errors import CheckpointError, ConfigError, ModelError
 from tft_core.models.batching import RowTensors
 from tft_core.models.config import XTrendConfig
 from tft_core.models.ensemble import Ensemble, make_bank
@@ -104,13 +106,41 @@ def test_an_ensemble_survives_its_state_dict(changes: dict) -> None:
 def test_a_state_that_does_not_fit_is_refused_by_name() -> None:
     ensemble = untrained()
     state = ensemble.state_dict()
-    with pytest.raises(CheckpointError, match="nothing else, found 'member_0/intruder'"):
+    with pytest.raises(CheckpointError, match="1 differences: member_0/intruder is not expected"):
         Ensemble.from_state(ensemble.config, {**state, "member_0/intruder": torch.zeros(1)})
     name = "member_1/embedding.weight"
-    with pytest.raises(CheckpointError, match=f"tensor {name} must be torch.float32.*found none"):
+    with pytest.raises(CheckpointError, match=f"1 differences: {name} is missing"):
         Ensemble.from_state(ensemble.config, {k: v for k, v in state.items() if k != name})
-    with pytest.raises(CheckpointError, match=r"bank_0/keys must be.*found torch.float32 \(1,\)"):
+    with pytest.raises(CheckpointError, match=r"bank_0/keys must have shape .*found \(1,\)"):
         Ensemble.from_state(ensemble.config, {**state, "bank_0/keys": torch.zeros(1)})
+
+
+def test_all_leaves_that_do_not_fit_are_named_at_once() -> None:
+    ensemble = untrained()
+    state = ensemble.state_dict()
+    del state["member_1/embedding.weight"]
+    state["bank_0/available"] = state["bank_0/available"].double()
+    state["bank_1/keys"] = torch.zeros(2)
+    state["stranger"] = torch.zeros(2)
+    with pytest.raises(CheckpointError, match="found 4 differences") as refused:
+        Ensemble.from_state(ensemble.config, state)
+    for part in (
+        "member_1/embedding.weight is missing",
+        "bank_0/available must be torch.int64, found torch.float64",
+        "bank_1/keys must have shape",
+        "stranger is not expected",
+    ):
+        assert part in str(refused.value)
+
+
+def test_a_configuration_larger_than_its_state_is_refused_before_it_is_built() -> None:
+    ensemble = untrained()
+    for change in ({"d_hidden": 10**9}, {"lstm_layers": 10**9}, {"n_assets": 10**12}):
+        config = dataclasses.replace(ensemble.config, **change)
+        with pytest.raises(CheckpointError, match=r"at least the \d+ numbers that its config"):
+            Ensemble.from_state(config, ensemble.state_dict())
+    with pytest.raises(ConfigError, match="configuration d_hidden must be"):
+        XTrendConfig.from_dict({**ensemble.config.to_dict(), "d_hidden": "8"})
 
 
 def test_an_asset_mapped_to_unknown_is_not_any_asset_of_the_training() -> None:

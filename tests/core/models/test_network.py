@@ -162,7 +162,7 @@ def test_a_backbone_survives_its_checkpoint_and_a_foreign_one_is_refused(tmp_pat
         assert torch.equal(again(*inputs).z, backbone(*inputs).z)
     other = XTrendBackbone(config(d_hidden=16), NAMES)
     write_tensors(tmp_path / "a" / "model.safetensors", other.model.state_dict())
-    with pytest.raises(CheckpointError, match=r"must be torch.float32 .*found torch.float32"):
+    with pytest.raises(CheckpointError, match=r"124 differences: .*embedding.weight must have"):
         XTrendBackbone.load_production_checkpoint(tmp_path / "a")
 
 
@@ -179,11 +179,11 @@ def test_tensor_files_are_read_strictly(tmp_path) -> None:
     write_tensors(path, {"a": torch.arange(3.0), "b": torch.zeros((), dtype=torch.int64)})
     assert [p.name for p in tmp_path.iterdir()] == ["t.safetensors"]
     assert read_tensors(path)["a"].tolist() == [0.0, 1.0, 2.0]
-    with pytest.raises(CheckpointError, match="lacks c"):
+    with pytest.raises(CheckpointError, match="1 differences: c is missing"):
         read_tensors(path, {"a": torch.zeros(3), "b": torch.zeros(()).long(), "c": torch.ones(1)})
-    with pytest.raises(CheckpointError, match="has unexpectedly b"):
+    with pytest.raises(CheckpointError, match="b is not expected"):
         read_tensors(path, {"a": torch.zeros(3)})
-    with pytest.raises(CheckpointError, match=r"tensor a .* must be torch.float64 \(3,\)"):
+    with pytest.raises(CheckpointError, match=r"a must be torch.float64, found torch.float32"):
         read_tensors(path, {"a": torch.zeros(3).double(), "b": torch.zeros(()).long()})
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(CheckpointError, match="must be a whole safetensors file"):

@@ -243,9 +243,7 @@ class TestProductionVersion:
     @pytest.fixture
     def served(self, tmp_path, monkeypatch):
         """A registry with two versions; the pipeline stub remembers the directories loaded."""
-        sys.path.insert(0, str(Path(__file__).parents[1] / "checkpoint_manager"))
-        from registry_support import metadata, weights
-
+        from tests.support.checkpoints import metadata, weights
         from tft_core import inference
         from tft_core.checkpoint_manager import CheckpointManager
 

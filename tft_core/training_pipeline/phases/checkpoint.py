@@ -14,13 +14,14 @@ from tft_core.evidence import EvidenceLedger, choose_path, compare, deflate
 from tft_core.metrics import max_drawdown, sharpe_ann, sharpe_se_ann, summary, total_return
 from tft_core.reports.html import TearSheetData, tear_sheet
 from tft_core.reports.plots import equity_png
-from tft_core.schema import LIVE_FOLD, finite_or_none
+from tft_core.schema import LIVE_FOLD, MODEL_TYPE, finite_or_none
 from tft_core.training_pipeline.artifacts import Draft
 from tft_core.training_pipeline.graph import UNPARTITIONED_KEY, study_key
 from tft_core.training_pipeline.phases.production import PATHS, candidate, git_commit
 from tft_core.training_pipeline.record import wide_net
 from tft_core.training_pipeline.workspace import Progress, Workspace
 
+_ONCE_PROMOTED = ("production", "retired", "rolled_back")
 COST_SCALES = (0.0, 0.5, 1.0, 2.0, 3.0)
 
 
@@ -32,7 +33,6 @@ def production_checkpoint(
     chained, chosen = chain_shipped(workspace, daily)
     live_path = choose_path(_pure_paths(daily))
     directory = candidate(workspace, LIVE_FOLD, live_path)
-    name = str(directory.relative_to(workspace.registry.root))
     problems = workspace.registry.verify(directory)
     draft.findings.extend(
         Finding(code="checkpoint_verifies", severity="error", message=p, values={})
@@ -51,6 +51,9 @@ def production_checkpoint(
             net, chained["gross"].to_numpy(), chained["turnover"].to_numpy()
         ).items()
     }
+    if not problems:
+        directory = _judged(workspace, directory, verdict, figures)
+    name = str(directory.relative_to(workspace.registry.root))
     promoted = _promote(workspace, directory, verdict, overrides.get("force_reason"))
     refusal = verdict.finding()
     if refusal is not None:
@@ -160,6 +163,41 @@ def _production_record(workspace: Workspace, candidate: Path, days: pd.Series) -
         return np.full(len(days), np.nan)
     record = previous.frame("daily.parquet").set_index("date")["shipped"]
     return record.reindex(pd.DatetimeIndex(days)).to_numpy(dtype=np.float64)
+
+
+def _judged(
+    workspace: Workspace,
+    directory: Path,
+    verdict: GateVerdict,
+    figures: Mapping[str, float | None],
+) -> Path:
+    """A version of the candidate's content that carries the verdict and the record's figures.
+
+    A model that was ever in production keeps the version it was promoted as: a rollback of it
+    must not be undone under another number.
+    """
+    registry = workspace.registry
+    identity = registry.content_hash_of(directory)
+    for row in registry.list_checkpoints(MODEL_TYPE):
+        if row["content_hash"] == identity and row["status"] in _ONCE_PROMOTED:
+            return row["path"]
+    state, metadata = registry.load(directory)
+    judged = metadata.replace(
+        gate=verdict.to_dict(),
+        status="candidate" if verdict.passed else "refused",
+        sharpe_oos=figures["sharpe_net"],
+        total_return_oos=figures["return_total"],
+        max_drawdown_oos=figures["max_drawdown"],
+    )
+    if judged == metadata:
+        return directory
+    return registry.save(
+        state,
+        judged.replace(version=0, created_at=""),
+        feature_selector=registry.load_feature_selector(directory),
+        optuna_study=registry.load_trials(directory),
+        force=True,
+    )
 
 
 def _promote(

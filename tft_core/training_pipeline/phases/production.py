@@ -46,6 +46,11 @@ from tft_core.training_pipeline.workspace import Progress, Workspace
 
 PATHS = ("default", "tuned")
 N_QUANTILES = 11
+LIBRARIES = (
+    "torch", "numpy", "scipy", "pandas", "scikit-learn", "TA-Lib", "duckdb", "optuna",
+    "exchange_calendars", "safetensors",
+)  # fmt: skip
+"""Whose versions a checkpoint carries: whatever may change a number of it."""
 
 
 def production_fold(
@@ -280,14 +285,34 @@ def _metadata(
         },
         cost_model=_plain(settings.build(CostConfig, "costs")),
         position_config=asdict(positions),
-        context_bank={"mode": model.context_mode, "n_context": model.n_context},
+        calendar=_sessions(data.dates),
+        context_bank=_context_bank(model, result),
         feature_quantiles=feature_quantiles(values, features),
         seeds=training.seeds,
         threads=training.threads,
-        library_versions={n: version(n) for n in ("torch", "numpy", "pandas", "duckdb", "optuna")}
-        | {"python": platform.python_version()},
+        library_versions={n: version(n) for n in LIBRARIES} | {"python": platform.python_version()},
         run_info={"seconds": round(result.seconds, 3)},
     )
+
+
+def _sessions(dates: pd.DatetimeIndex) -> dict[str, Any]:
+    days = [str(day.date()) for day in dates]
+    return {
+        "first_session": days[0],
+        "last_session": days[-1],
+        "n_sessions": len(days),
+        "sessions_hash": content_hash(days),
+    }
+
+
+def _context_bank(model: XTrendConfig, result: EnsembleResult) -> dict[str, Any]:
+    known = result.ensemble.context_available
+    return {
+        "mode": model.context_mode,
+        "n_context": model.n_context if model.uses_context else 0,
+        "ctx_len": model.ctx_len,
+        "available_from": None if known is None else str(known),
+    }
 
 
 def confidence_knots(validation: pd.DataFrame) -> dict[str, list[float]]:

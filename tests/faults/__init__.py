@@ -1,0 +1,1 @@
+"""What the registry must survive, counted: ``make test-faults``."""
