@@ -85,7 +85,7 @@ def predict(arguments: Namespace) -> Answer:
             )
         result = pipeline.predict(arguments.date, store, previous=_published(settings, arguments))
     wanted = set(arguments.symbols or result.status)
-    data = {**asdict(result), "is_promoted": is_promoted}
+    data = {**result.to_dict(), "is_promoted": is_promoted}
     for name in ("positions", "confidences", "feature_importance", "raw_output", "status"):
         data[name] = {s: v for s, v in data[name].items() if s in wanted}
     frame = pd.DataFrame(

@@ -1,6 +1,5 @@
 """Phases ``inference`` and ``strategy_signals``: one decision session, to positions and signals."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import date
@@ -61,8 +60,9 @@ def inference(
         fold=result.metadata["fold"],
         n_positions=len(result.positions),
         n_unavailable=len(unavailable),
-        gross_exposure=float(positions.abs().sum()),
+        gross_exposure=float(result.metadata["gross_exposure"]),
         previous=result.metadata["previous"],
+        worst_attribution_residual=_worst_residual(result),
         inference_time_ms=round(result.metadata["inference_time_ms"], 1),
         why_no_trade=result.why_no_trade(),
     )
@@ -75,7 +75,7 @@ def strategy_signals(
     session = date.fromisoformat(key)
     artifact = workspace.artifacts.read("inference", key)
     draft.made_from[artifact.name] = artifact.content_hash
-    result = InferenceResult(**{**artifact.json("result.json"), "date": session})
+    result = InferenceResult.from_dict(artifact.json("result.json"))
     is_record = session < date.fromisoformat(workspace.plan.keys[-2])
     may_publish = bool(artifact.summary["is_promoted"]) or is_record
     serving = workspace.settings.build(ServingConfig, "serving")
@@ -189,9 +189,15 @@ def _previous_held(
     return artifact.json("result.json")["metadata"]["held"]
 
 
+def _worst_residual(result: InferenceResult) -> float | None:
+    """Largest |sum of attributions − (output − start)|; ``None`` without any position."""
+    made = result.metadata["attribution"].values()
+    return max((abs(a["residual"]) for a in made), default=None)
+
+
 def _stable(result: InferenceResult) -> dict[str, Any]:
     """The result without what differs between two runs of the same prediction."""
-    plain = json.loads(json.dumps(asdict(result), default=str))
+    plain = result.to_dict()
     del plain["metadata"]["inference_time_ms"]
     del plain["metadata"]["checkpoint_path"]
     return plain
