@@ -10,18 +10,23 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 
 from tft_core.checkpoint_manager import CheckpointMetadata
 from tft_core.data.calendar import check_horizon
 from tft_core.data.store import MarketDataStore
 from tft_core.data.universe import UniverseConfig
 from tft_core.errors import DataError
+from tft_core.features.builder import MegaFeatureBuilder
+from tft_core.features.normalization import Scaler
 from tft_core.features.panel import FeaturePanel
 from tft_core.inference.config import ServingConfig
 from tft_core.inference.drift import stability_by_session
 from tft_core.inference.inputs import BarFaults
 from tft_core.inference.reasons import Refusal
+from tft_core.models.config import XTrendConfig
+from tft_core.models.ensemble import RawOutput
+from tft_core.sequences import RowTable
 
 KILL_SWITCH_ENV = "TFT_KILL_SWITCH"
 KILL_SWITCH_FILE = "KILL_SWITCH"
@@ -184,6 +189,7 @@ def asset_codes(
     short: Bool[np.ndarray, "time asset"] = ~(coverage >= limits.min_coverage) | ~(sigma > 0.0)
     codes = np.full(coverage.shape, "", dtype="U24")
     for code, hit in (
+        ("off_calendar", faults.is_off_calendar),
         ("zero_volume", faults.is_untraded),
         ("stale_price", faults.is_frozen),
         ("input_outlier", outlier),
@@ -191,3 +197,53 @@ def asset_codes(
     ):
         codes[hit] = code
     return codes
+
+
+def refuse_mismatch(
+    metadata: CheckpointMetadata, builder: MegaFeatureBuilder, scaler: Scaler, config: XTrendConfig
+) -> None:
+    """The checkpoint must fit the code's features, its own scaler and its own network."""
+    made, wanted = builder.catalogue_hash(), metadata.catalogue_hash
+    if made != wanted:
+        raise Refusal(
+            "schema_mismatch",
+            "feature definitions must be those the checkpoint was trained with "
+            f"({wanted[:12]}), found {made[:12]}",
+        )
+    unknown = sorted(set(metadata.feature_names) - set(builder.feature_names))
+    if unknown:
+        raise Refusal(
+            "schema_mismatch",
+            f"every feature of the model must be one that is built, found {unknown[0]}",
+        )
+    counts = {
+        "scaler": len(scaler.mean),
+        "network": config.n_features,
+        "metadata": len(metadata.feature_names),
+    }
+    if len(set(counts.values())) > 1:
+        raise Refusal("schema_mismatch", f"the number of features must be the same, found {counts}")
+
+
+def refuse_thin_ensemble(n_members: int, limits: ServingConfig) -> None:
+    """Refuse an ensemble with too few members to tell whether they agree."""
+    if n_members < limits.min_members:
+        raise Refusal(
+            "too_few_members",
+            f"an ensemble must have at least {limits.min_members} members to be served, "
+            f"found {n_members}",
+        )
+
+
+def refuse_bad_output(
+    output: RawOutput, rows: RowTable, end_rows: Int64[np.ndarray, " row"]
+) -> None:
+    """Refuse a model whose output is not a number: its weights are broken."""
+    bad = np.flatnonzero(~np.isfinite(output.member_z).all(axis=0))
+    if len(bad):
+        row = end_rows[bad[0]]
+        raise Refusal(
+            "invalid_output",
+            f"every output must be finite, found {output.member_z[:, bad[0]].tolist()} for "
+            f"{rows.symbols[rows.asset_id[row]]} on {rows.row_dates[row].date()}",
+        )

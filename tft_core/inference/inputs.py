@@ -4,7 +4,7 @@ Each row is read as it was known on its own day; a later correction changes no e
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
 from functools import cached_property
 
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from tft_core.data.calendar import session_mask
 from tft_core.data.panel import MarketPanel, own_session_shift
 from tft_core.data.store import MarketDataStore
 from tft_core.features.as_known import HISTORY, wealth
@@ -32,6 +33,8 @@ class BarFaults:
     """[time, asset] session of the newest move beyond the limit, within reach; else ``NaT``."""
     is_frozen: Bool[np.ndarray, "time asset"]
     is_untraded: Bool[np.ndarray, "time asset"]
+    is_off_calendar: Bool[np.ndarray, "time asset"]
+    """A bar on a day on which its exchange does not trade."""
 
     @classmethod
     def of(
@@ -42,12 +45,14 @@ class BarFaults:
         sigma_daily: Float[np.ndarray, "time asset"],
         limits: ServingConfig,
         volume: Float[np.ndarray, "time asset"] | None = None,
+        trades: Bool[np.ndarray, "time asset"] | None = None,
     ) -> "BarFaults":
         """Judge bars row by row.
 
         Args:
             close: Unfilled closes of one vintage.
             volume: ``None`` where it was not kept: then no bar counts as untraded.
+            trades: True where the asset's exchange has a session; ``None``: not known here.
 
         As of:
             Row t reads rows ≤ t.
@@ -75,10 +80,11 @@ class BarFaults:
         is_untraded = np.zeros(close.shape, dtype=bool)
         if volume is not None:
             is_untraded = has_session & (volume == 0.0) & (_usual_volume(volume, has_session) > 0)
-        return cls(outlier_day, is_frozen, is_untraded)
+        is_off_calendar = np.zeros(close.shape, dtype=bool) if trades is None else ~trades
+        return cls(outlier_day, is_frozen, is_untraded, has_session & is_off_calendar)
 
     def take(self, rows: np.ndarray) -> "BarFaults":
-        return BarFaults(self.outlier_day[rows], self.is_frozen[rows], self.is_untraded[rows])
+        return BarFaults(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,14 +117,16 @@ def read_market(
     sigma = np.full((len(dates), len(symbols)), np.nan)
     found: list[tuple[np.ndarray, BarFaults]] = []
     outcome: MarketPanel | None = None
+    exchanges = store.instruments()["exchange"].reindex(list(symbols)).fillna("").astype(str)
     for start, end, known_at in store.vintage_blocks(first, last, symbols):
         market = store.panel(symbols, start - HISTORY, end, as_of=known_at)
         sigma_known = daily_volatility(market.close)
         rows = dates.get_indexer(market.dates)
         own = (rows >= 0) & np.asarray(market.dates >= pd.Timestamp(start))
         sigma[rows[own]] = sigma_known[own]
+        trades = _calendar(market.dates, symbols, exchanges)
         faults = BarFaults.of(
-            market.dates, symbols, market.close, sigma_known, limits, market.volume
+            market.dates, symbols, market.close, sigma_known, limits, market.volume, trades
         )
         found.append((rows[own], faults.take(own)))
         if known_at is None and start <= first:
@@ -142,13 +150,23 @@ def _compounded(market: MarketPanel, dates: pd.DatetimeIndex) -> np.ndarray:
     return wealth(returns[inside])[held.get_indexer(dates)]
 
 
+def _calendar(
+    dates: pd.DatetimeIndex, symbols: Sequence[str], exchanges: pd.Series
+) -> Bool[np.ndarray, "time asset"]:
+    """True where each asset's exchange trades; one that nobody knows trades on weekdays."""
+    known = {exchange: session_mask(exchange, dates) for exchange in sorted(set(exchanges))}
+    return np.stack([known[exchanges[symbol]] for symbol in symbols], axis=1)
+
+
 def _joined(found: list[tuple[np.ndarray, BarFaults]], shape: tuple[int, ...]) -> BarFaults:
-    day = np.full(shape, np.datetime64("NaT", "D"), dtype="datetime64[D]")
-    frozen, untraded = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    joined = {
+        "outlier_day": np.full(shape, np.datetime64("NaT", "D"), dtype="datetime64[D]"),
+        **{f.name: np.zeros(shape, dtype=bool) for f in fields(BarFaults)[1:]},
+    }
     for rows, faults in found:
-        day[rows] = faults.outlier_day
-        frozen[rows], untraded[rows] = faults.is_frozen, faults.is_untraded
-    return BarFaults(day, frozen, untraded)
+        for name, values in joined.items():
+            values[rows] = getattr(faults, name)
+    return BarFaults(**joined)
 
 
 def _usual_volume(

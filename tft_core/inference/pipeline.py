@@ -7,14 +7,13 @@ past reproduces the out-of-sample record. Nothing here trains or tunes.
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float
 
 from tft_core.checkpoint_manager import CheckpointManager, CheckpointMetadata
 from tft_core.confidence import Calibration
@@ -26,13 +25,14 @@ from tft_core.features.builder import FeatureConfig, MegaFeatureBuilder
 from tft_core.features.normalization import Scaler
 from tft_core.features.panel import FeaturePanel
 from tft_core.inference import guards
+from tft_core.inference.answer import Walk, explain_sessions, row_codes, session_status
 from tft_core.inference.config import ServingConfig
-from tft_core.inference.inputs import BarFaults, MarketInputs, read_market
+from tft_core.inference.inputs import MarketInputs, read_market
 from tft_core.inference.reasons import OK, Refusal
 from tft_core.inference.result import InferenceResult
 from tft_core.models.attribution import Attribution
 from tft_core.models.config import XTrendConfig
-from tft_core.models.ensemble import Ensemble, RawOutput
+from tft_core.models.ensemble import Ensemble
 from tft_core.positions import PositionConfig, portfolio_weights, walk_positions
 from tft_core.schema import MODEL_TYPE, finite_or_none
 from tft_core.sequences import RowTable
@@ -42,24 +42,6 @@ Explain = Literal["all", "last", "none"]
 
 GONE = ("not_in_universe", "unknown_asset")
 """Status codes after which an asset gets no answer any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Walk:
-    """Positions over consecutive sessions."""
-
-    dates: pd.DatetimeIndex
-    symbols: tuple[str, ...]
-    raw: Float[np.ndarray, "time asset"]
-    """Ensemble mean output; NaN where the asset has no session or must not be answered for."""
-    disagreement: Float[np.ndarray, "time asset"]
-    positions: Float[np.ndarray, "time asset"]
-    codes: np.ndarray
-    """[time, asset] why an asset with a session has no output; "" where there is nothing to say."""
-    end_rows: Int64[np.ndarray, " row"]
-    """Rows of the table that were put to the network."""
-    output: RawOutput | None
-    """What it said of them; ``None`` where there was none to ask for."""
 
 
 class TFTInferencePipeline:
@@ -97,7 +79,7 @@ class TFTInferencePipeline:
             ),
             self.universe_config,
         )
-        self._refuse_mismatch()
+        guards.refuse_mismatch(metadata, self.builder, self.scaler, ensemble.config)
 
     @classmethod
     def from_checkpoint(
@@ -227,7 +209,7 @@ class TFTInferencePipeline:
         if not dates:
             return []
         guards.refuse_if_killed(self._home)
-        self._refuse_thin_ensemble()
+        guards.refuse_thin_ensemble(len(self.ensemble), self.serving)
         for day in dates:
             guards.refuse_wrong_age(self.metadata, day, self.serving)
         inputs = self.inputs(store, dates[0], dates[-1], lookback_days)
@@ -242,16 +224,19 @@ class TFTInferencePipeline:
             raise Refusal(
                 "no_data",
                 f"{dates[int(np.flatnonzero(at < 0)[0])]} must be a session with at least one bar "
-                f"of the universe, found none; newest in the store: {walk_end(inputs)}",
+                f"of the universe, found none; the newest is {inputs.panel.dates[-1].date()}",
             )
         self.refuse_drift(inputs, dates[-1], stamps)
         weights = self.weights(inputs, walk)
-        explained = self._explained(
-            rows, walk, {"all": at, "last": at[-1:], "none": at[:0]}[explain]
+        active = self._universe(symbols).active(walk.dates)
+        explained = explain_sessions(
+            self.ensemble, rows, walk, {"all": at, "last": at[-1:], "none": at[:0]}[explain]
         )
         elapsed_ms = (time.perf_counter() - started) * 1e3
         return [
-            self._result(day, int(i), inputs, walk, weights[i], explained, previous, elapsed_ms)
+            self._result(
+                day, int(i), inputs, walk, weights[i], active, explained, previous, elapsed_ms
+            )
             for day, i in zip(dates, at, strict=True)
         ]
 
@@ -305,7 +290,7 @@ class TFTInferencePipeline:
         table = self.rows(inputs) if rows is None else rows
         dates, symbols = inputs.panel.dates, tuple(inputs.panel.symbols)
         inside = np.flatnonzero((dates >= pd.Timestamp(first)) & (dates <= pd.Timestamp(last)))
-        codes = self._codes(inputs, table, inside)
+        codes = row_codes(inputs, table, inside, self.scaler.clip, self.serving)
         column_of = pd.Index(symbols).get_indexer(pd.Index(table.symbols))
         place = np.full(len(dates), -1)
         place[inside] = np.arange(len(inside))
@@ -317,7 +302,7 @@ class TFTInferencePipeline:
         output = self.ensemble.predict(table, end_rows) if len(end_rows) else None
         if output is not None:
             target = cell[0][end_rows], cell[1][end_rows]
-            self._refuse_bad_output(output, table, end_rows)
+            guards.refuse_bad_output(output, table, end_rows)
             raw[target], disagreement[target] = output.z, output.disagreement
             split = disagreement > self.serving.max_disagreement
             codes[split], raw[split] = "members_disagree", np.nan
@@ -380,107 +365,6 @@ class TFTInferencePipeline:
             self.serving,
         )
 
-    def _refuse_mismatch(self) -> None:
-        """The checkpoint must fit the code's features, its own scaler and its own network."""
-        made, wanted = self.builder.catalogue_hash(), self.metadata.catalogue_hash
-        if made != wanted:
-            raise Refusal(
-                "schema_mismatch",
-                "feature definitions must be those the checkpoint was trained with "
-                f"({wanted[:12]}), found {made[:12]}",
-            )
-        unknown = sorted(set(self.feature_names) - set(self.builder.feature_names))
-        if unknown:
-            raise Refusal(
-                "schema_mismatch",
-                f"every feature of the model must be one that is built, found {unknown[0]}",
-            )
-        counts = {
-            "scaler": len(self.scaler.mean),
-            "network": self.ensemble.config.n_features,
-            "metadata": len(self.feature_names),
-        }
-        if len(set(counts.values())) > 1:
-            raise Refusal(
-                "schema_mismatch", f"the number of features must be the same, found {counts}"
-            )
-
-    def _refuse_thin_ensemble(self) -> None:
-        if len(self.ensemble) < self.serving.min_members:
-            raise Refusal(
-                "too_few_members",
-                f"an ensemble must have at least {self.serving.min_members} members to be served, "
-                f"found {len(self.ensemble)}",
-            )
-
-    @staticmethod
-    def _refuse_bad_output(output: RawOutput, rows: RowTable, end_rows: np.ndarray) -> None:
-        bad = np.flatnonzero(~np.isfinite(output.member_z).all(axis=0))
-        if len(bad):
-            row = end_rows[bad[0]]
-            raise Refusal(
-                "invalid_output",
-                f"every output must be finite, found {output.member_z[:, bad[0]].tolist()} for "
-                f"{rows.symbols[rows.asset_id[row]]} on {rows.row_dates[row].date()}",
-            )
-
-    def _codes(self, inputs: MarketInputs, rows: RowTable, inside: np.ndarray) -> np.ndarray:
-        """Why assets with a session on the dates ``inside`` get no output, before it is made."""
-        n_dates, symbols = len(inputs.panel.dates), tuple(inputs.panel.symbols)
-        faults = inputs.faults or BarFaults.of(
-            inputs.panel.dates, symbols, inputs.close, inputs.sigma_daily, self.serving
-        )
-        place = np.full(n_dates, -1)
-        place[inside] = np.arange(len(inside))
-        chosen = np.flatnonzero(place[rows.date_index] >= 0)
-        column_of = pd.Index(symbols).get_indexer(pd.Index(rows.symbols))
-        cell = place[rows.date_index[chosen]], column_of[rows.asset_id[chosen]]
-        shape = (len(inside), len(symbols))
-        coverage, sigma, clipped = (np.full(shape, np.nan) for _ in range(3))
-        coverage[cell], sigma[cell] = rows.coverage[chosen], rows.sigma[chosen]
-        known = np.maximum(rows.coverage[chosen] * rows.n_features, 1.0)
-        at_clip = np.abs(rows.features[chosen]) >= self.scaler.clip
-        clipped[cell] = at_clip.sum(axis=1) / known
-        codes = guards.asset_codes(coverage, sigma, clipped, faults.take(inside), self.serving)
-        codes[~np.isfinite(inputs.close[inside])] = ""  # no session: there is nothing to judge
-        return codes
-
-    def _status(
-        self, index: int, inputs: MarketInputs, walk: Walk
-    ) -> tuple[dict[str, str], dict[str, str]]:
-        """(code, detail) per symbol; the detail is given where there is more than the code."""
-        stamp = walk.dates[index]
-        row = int(inputs.panel.dates.get_loc(stamp))
-        active = self._universe(walk.symbols).active(pd.DatetimeIndex([stamp]))[0]
-        is_known = self._is_known(walk.symbols)
-        codes: dict[str, str] = {}
-        details: dict[str, str] = {}
-        for column, symbol in enumerate(walk.symbols):
-            bars = np.flatnonzero(np.isfinite(inputs.close[: row + 1, column]))
-            last = inputs.panel.dates[bars[-1]].date() if len(bars) else None
-            if not active[column]:
-                code = "not_in_universe"
-            elif not is_known[column]:
-                code = "unknown_asset"
-            elif last is None or row - bars[-1] > self.serving.max_bar_age_sessions:
-                code = "stale_data"
-                details[symbol] = f"last bar {last}" if last else "no bar in the model's window"
-            elif bars[-1] != row:
-                code, details[symbol] = "no_session", f"last bar {last}"
-            else:
-                code = str(walk.codes[index, column]) or OK
-            codes[symbol] = code
-            if code == "input_outlier" and inputs.faults is not None:
-                day = inputs.faults.outlier_day[row, column]
-                if not np.isnat(day):
-                    details[symbol] = (
-                        f"moved by more than {self.serving.max_return_sigmas:g} daily "
-                        f"volatilities on {day}"
-                    )
-            if code == "members_disagree":
-                details[symbol] = f"standard deviation {walk.disagreement[index, column]:.2f}"
-        return codes, details
-
     # -- assembly ------------------------------------------------------------------------
 
     def _universe(self, symbols: Sequence[str]) -> Universe:
@@ -494,23 +378,6 @@ class TFTInferencePipeline:
     def _is_known(self, symbols: Sequence[str]) -> np.ndarray:
         return np.isin(np.array(symbols, dtype=object), np.array(self.metadata.asset_names))
 
-    def _explained(
-        self, rows: RowTable, walk: Walk, at: np.ndarray
-    ) -> dict[tuple[pd.Timestamp, str], tuple[Attribution, int]]:
-        """(session, symbol) → the attribution it stands in, and its row there."""
-        if walk.output is None or not len(at):
-            return {}
-        stamps = rows.row_dates[walk.end_rows]
-        chosen = np.flatnonzero(stamps.isin(walk.dates[at]))
-        if not len(chosen):
-            return {}
-        end_rows = walk.end_rows[chosen]
-        made = self.ensemble.attribute(rows, end_rows, walk.output.member_z[:, chosen])
-        return {
-            (stamps[place], rows.symbols[rows.asset_id[row]]): (made, i)
-            for i, (place, row) in enumerate(zip(chosen, end_rows, strict=True))
-        }
-
     def _result(
         self,
         day: date,
@@ -518,6 +385,7 @@ class TFTInferencePipeline:
         inputs: MarketInputs,
         walk: Walk,
         weights: Float[np.ndarray, " asset"],
+        active: Bool[np.ndarray, "time asset"],
         explained: Mapping[tuple[pd.Timestamp, str], tuple[Attribution, int]],
         previous: Mapping[str, float] | None,
         elapsed_ms: float,
@@ -525,7 +393,9 @@ class TFTInferencePipeline:
         gross = guards.refuse_exposure(
             weights, walk.positions[index], walk.symbols, day, self.serving
         )
-        status, reasons = self._status(index, inputs, walk)
+        status, reasons = session_status(
+            index, inputs, walk, active[index], self._is_known(walk.symbols), self.serving
+        )
         usable = {s: i for i, s in enumerate(walk.symbols) if status[s] == OK}
         stamp = walk.dates[index]
         columns = list(usable.values())
@@ -536,7 +406,9 @@ class TFTInferencePipeline:
         for symbol in usable:
             if (stamp, symbol) in explained:
                 made, row = explained[stamp, symbol]
-                importance[symbol], attribution[symbol] = self._shown(made, row)
+                importance[symbol], attribution[symbol] = made.shown(
+                    row, self.feature_names, self.serving.top_features
+                )
         return InferenceResult(
             date=day,
             positions={s: float(walk.positions[index, i]) for s, i in usable.items()},
@@ -570,20 +442,3 @@ class TFTInferencePipeline:
                 "inference_time_ms": elapsed_ms,
             },
         )
-
-    def _shown(self, made: Attribution, row: int) -> tuple[dict[str, float], dict[str, float]]:
-        """The largest parts, and what makes their sum the output."""
-        parts = made.parts[row]
-        order = np.argsort(-np.abs(parts))[: self.serving.top_features]
-        named = {self.feature_names[j]: float(parts[j]) for j in order}
-        return named, {
-            "start": float(made.start[row]),
-            "other_features": float(parts.sum() - parts[order].sum()),
-            "residual": float(made.residual[row]),
-            "n_nodes": int(made.n_nodes[row]),
-        }
-
-
-def walk_end(inputs: MarketInputs) -> date:
-    """The newest session of the inputs."""
-    return inputs.panel.dates[-1].date()

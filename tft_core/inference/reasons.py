@@ -64,6 +64,11 @@ REASONS: dict[str, Reason] = {
         "its newest bar has no volume, while it usually trades",
         "compare with another source; without a trade the close is no price to trade at",
     ),
+    "off_calendar": Reason(
+        "asset",
+        "it has a bar of this session, on which its exchange does not trade",
+        "tell the exchange (`tft ingest --instruments`), or correct the date of the bar",
+    ),
     "members_disagree": Reason(
         "asset",
         "the ensemble's members differ by more than serving.max_disagreement",

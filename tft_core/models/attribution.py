@@ -37,6 +37,19 @@ class Attribution:
     n_nodes: Int64[np.ndarray, " row"]
     """Most nodes that any member's integral took."""
 
+    def shown(
+        self, row: int, names: Sequence[str], n_largest: int
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """A row's largest parts by name, and what makes their sum the output."""
+        parts = self.parts[row]
+        order = np.argsort(-np.abs(parts))[:n_largest]
+        return {names[j]: float(parts[j]) for j in order}, {
+            "start": float(self.start[row]),
+            "other_features": float(parts.sum() - parts[order].sum()),
+            "residual": float(self.residual[row]),
+            "n_nodes": int(self.n_nodes[row]),
+        }
+
 
 def attribute(
     members: Sequence[XTrend],
