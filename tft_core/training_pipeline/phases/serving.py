@@ -17,6 +17,7 @@ from tft_core.schema import MODEL_TYPE
 from tft_core.strategy.ledger import Ledger
 from tft_core.strategy_adapter import STRATEGY_ID, positions_after, signals_from
 from tft_core.training_pipeline.artifacts import Draft
+from tft_core.training_pipeline.nightly import NIGHTLY_CAUSE, refuse_out_of_order
 from tft_core.training_pipeline.phases.checkpoint import shipped_path
 from tft_core.training_pipeline.phases.production import candidate
 from tft_core.training_pipeline.workspace import Progress, Workspace
@@ -96,7 +97,7 @@ def strategy_signals(
                 session,
                 signals,
                 positions_after(result, previous),
-                "nightly" if artifact.summary["is_promoted"] else "walk-forward backfill",
+                NIGHTLY_CAUSE if artifact.summary["is_promoted"] else "walk-forward backfill",
                 checkpoint_hash=result.metadata["checkpoint_hash"],
                 status=result.status,
             )
@@ -173,6 +174,8 @@ def _previous_held(
     symbols = workspace.universe(store.symbols()).symbols
     days = store.session_dates(symbols, None, session)
     earlier = [d.date() for d in days[-2:] if d.date() < session]
+    if is_promoted:
+        refuse_out_of_order(workspace, session, earlier[-1] if earlier else None)
     if not earlier:
         return None
     artifact = workspace.artifacts.current("inference", earlier[-1].isoformat())
