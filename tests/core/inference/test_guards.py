@@ -1,7 +1,9 @@
 """Each guard: its limit, its code, and that a missing or broken state is refused too."""
 
+import re
 from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -299,3 +301,9 @@ def test_why_no_trade_says_code_finding_and_what_to_do():
 def test_every_code_says_what_it_means_and_what_to_do():
     assert all(r.meaning and r.act for r in REASONS.values())
     assert {r.scope for r in REASONS.values()} == {"asset", "session"}
+
+
+def test_the_runbook_is_the_table_of_codes():
+    page = (Path(__file__).parents[3] / "docs" / "runbook.md").read_text("utf-8")
+    told = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.M))
+    assert told == {code: f"{r.meaning} | {r.act}" for code, r in REASONS.items()}
