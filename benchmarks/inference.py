@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--assets", type=int, nargs="+", default=[4, 50, 500])
     parser.add_argument("--batch", type=int, default=250, help="sessions of the batch")
+    parser.add_argument("--explain", nargs="+", default=["last", "all"], help="of the batch")
     parser.add_argument("--warm", type=int, default=40, help="warm predictions")
     parser.add_argument("--soak", type=int, default=250, help="sessions of the soak; 0: none")
     options = parser.parse_args(arguments)
@@ -107,7 +108,7 @@ def measure(served: Served, label: str, options: argparse.Namespace, *, full: bo
             return
         row(f"{label}: warm `predict`, p99", *np.quantile(warm, 0.99, axis=0))
         days = sessions[-options.batch :]
-        for explain in ("last", "all"):
+        for explain in options.explain:
             wall, cpu = timed(lambda e=explain: pipeline.predict_batch(days, store, explain=e))
             share = wall / (len(days) * p50[0]), cpu / (len(days) * p50[1])
             row(f'{label}: `predict_batch` of {len(days)}, explain="{explain}"', wall, cpu)

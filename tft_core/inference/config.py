@@ -30,7 +30,7 @@ class ServingConfig:
     """Largest share of an asset's features beyond the scaler's clip."""
     max_unchanged_sessions: int = 5
     """Own sessions in a row with an unchanged close after which a price counts as frozen."""
-    max_disagreement: float = 0.5
+    max_disagreement: float = 0.8
     """Largest standard deviation of the members' outputs, which lie in [−1, 1]."""
     min_members: int = 1
     """Fewest members of an ensemble; with a single one disagreement is not known."""

@@ -65,7 +65,7 @@ class TFTInferencePipeline:
         self._home = home
         self.scaler = Scaler.from_dict(metadata.normalization)
         self.calibration = Calibration.from_dict(
-            metadata.training_info.get("confidence_knots") or {}
+            dict(metadata.training_info.get("confidence_knots") or {})
         )
         self.positions_config = build_dataclass(
             PositionConfig, metadata.position_config, where="checkpoint position_config"

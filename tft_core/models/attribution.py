@@ -43,7 +43,8 @@ class Attribution:
         """A row's largest parts by name, and what makes their sum the output."""
         parts = self.parts[row]
         order = np.argsort(-np.abs(parts))[:n_largest]
-        return {names[j]: float(parts[j]) for j in order}, {
+        largest = {str(names[j]): float(parts[j]) for j in order}
+        return largest, {
             "start": float(self.start[row]),
             "other_features": float(parts.sum() - parts[order].sum()),
             "residual": float(self.residual[row]),

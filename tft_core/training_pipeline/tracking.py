@@ -87,6 +87,8 @@ def track_published(
 
 def published_positions(workspace: Workspace, n_sessions: int | None = None) -> pd.DataFrame:
     """Positions as first published for live sessions: one row per session, one column a symbol."""
+    if not workspace.settings.ledger_path.exists():
+        return pd.DataFrame()
     with Ledger(workspace.settings.ledger_path) as ledger:
         heads = ledger.publications(STRATEGY_ID, revision="first")
         rows = ledger.positions(STRATEGY_ID, revision="first")
