@@ -17,7 +17,7 @@ from tft_core.config import Settings, load_settings
 from tft_core.data.store import MarketDataStore
 from tft_core.errors import ConfigError, UnknownSymbolError
 from tft_core.folds import FoldConfig, shift
-from tft_core.inference import ServingConfig, TFTInferencePipeline
+from tft_core.inference import OK, ServingConfig, TFTInferencePipeline
 from tft_core.schema import MODEL_TYPE, canonical_json
 
 
@@ -96,6 +96,8 @@ def predict(arguments: Namespace) -> Answer:
         }
     )
     text = table(frame.loc[sorted(wanted & set(frame.index))])
+    if any(result.status[s] != OK for s in wanted & set(result.status)):
+        text += f"\n{result.why_no_trade()}"
     if not is_promoted:
         text += "\nnot promoted: this model was not in production on that session"
     return Answer(data, text)

@@ -97,6 +97,11 @@ class MarketInputs:
     faults: BarFaults | None = None
     """As each row was known; ``None``: judged from ``close`` and ``sigma_daily``."""
 
+    @property
+    def has_bars(self) -> Bool[np.ndarray, " asset"]:
+        """True for assets with at least one session in the window."""
+        return np.isfinite(self.close).any(axis=0)
+
     @cached_property
     def sigma_carried(self) -> Float[np.ndarray, "time asset"]:
         """The last known volatility of each asset up to each row."""
@@ -124,7 +129,7 @@ def read_market(
         rows = dates.get_indexer(market.dates)
         own = (rows >= 0) & np.asarray(market.dates >= pd.Timestamp(start))
         sigma[rows[own]] = sigma_known[own]
-        trades = _calendar(market.dates, symbols, exchanges)
+        trades = _calendar(market, exchanges)
         faults = BarFaults.of(
             market.dates, symbols, market.close, sigma_known, limits, market.volume, trades
         )
@@ -150,12 +155,14 @@ def _compounded(market: MarketPanel, dates: pd.DatetimeIndex) -> np.ndarray:
     return wealth(returns[inside])[held.get_indexer(dates)]
 
 
-def _calendar(
-    dates: pd.DatetimeIndex, symbols: Sequence[str], exchanges: pd.Series
-) -> Bool[np.ndarray, "time asset"]:
+def _calendar(market: MarketPanel, exchanges: pd.Series) -> Bool[np.ndarray, "time asset"]:
     """True where each asset's exchange trades; one that nobody knows trades on weekdays."""
-    known = {exchange: session_mask(exchange, dates) for exchange in sorted(set(exchanges))}
-    return np.stack([known[exchanges[symbol]] for symbol in symbols], axis=1)
+    has_bars = market.has_session.any(axis=0)
+    # a calendar takes a second to load: only those of assets that have bars here are asked
+    asked = {exchanges[s] for s, has in zip(market.symbols, has_bars, strict=True) if has}
+    known = {exchange: session_mask(exchange, market.dates) for exchange in sorted(asked)}
+    nothing = np.ones(len(market.dates), dtype=bool)
+    return np.stack([known.get(exchanges[s], nothing) for s in market.symbols], axis=1)
 
 
 def _joined(found: list[tuple[np.ndarray, BarFaults]], shape: tuple[int, ...]) -> BarFaults:

@@ -214,7 +214,8 @@ class TFTInferencePipeline:
             guards.refuse_wrong_age(self.metadata, day, self.serving)
         inputs = self.inputs(store, dates[0], dates[-1], lookback_days)
         symbols = inputs.panel.symbols
-        guards.refuse_unknown_calendar(store, symbols, dates)
+        trading = [s for s, has in zip(symbols, inputs.has_bars, strict=True) if has]
+        guards.refuse_unknown_calendar(store, trading, dates)
         held = guards.refuse_bad_previous(previous, symbols)
         rows = self.rows(inputs)
         walk = self.walk(inputs, dates[0], dates[-1], held, rows=rows)
