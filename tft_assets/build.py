@@ -51,7 +51,7 @@ def build_defs(overrides: Mapping[str, WorkspaceFactory] | None = None) -> dg.De
         ],
         jobs=[nightly, refit, live_fold, weekly_health],
         schedules=[
-            nightly_schedule(nightly, operations),
+            nightly_schedule(nightly, operations, workspace.settings.ledger_path),
             weekly_schedule(operations),
             monthly_schedule(live_fold if remote else refit, operations),
         ],

@@ -5,6 +5,7 @@ drift, a monthly refit of the live fold.
 """
 
 from datetime import date
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -13,12 +14,22 @@ from tft_assets.jobs import AssetJob, weekly_health
 from tft_core.data.calendar import is_session
 from tft_core.schema import LIVE_FOLD
 from tft_core.training_pipeline.config import OperationsConfig
+from tft_core.training_pipeline.nightly import sessions_due
 
+NIGHTLY_ORDER_TAG = "tft/nightly"
+"""The queue runs one such run at a time (``dagster_home/dagster.yaml``)."""
+PRIORITY_TAG = "dagster/priority"
 STOPPED = dg.DefaultScheduleStatus.STOPPED
 
 
-def nightly_schedule(job: AssetJob, operations: OperationsConfig) -> dg.ScheduleDefinition:
-    """The session's partition after its close; days without a session are skipped."""
+def nightly_schedule(
+    job: AssetJob, operations: OperationsConfig, ledger_path: Path
+) -> dg.ScheduleDefinition:
+    """The session's partition after its close, and those before it that were missed.
+
+    The queue runs them one at a time (``NIGHTLY_ORDER_TAG`` in ``dagster.yaml``), oldest first;
+    the core refuses one whose predecessor is missing.
+    """
 
     @dg.schedule(
         name="nightly_inference_after_close",
@@ -26,13 +37,25 @@ def nightly_schedule(job: AssetJob, operations: OperationsConfig) -> dg.Schedule
         cron_schedule=f"0 {operations.nightly_hour} * * 1-5",
         execution_timezone=operations.timezone,
         default_status=STOPPED,
-        description="Inference and signals of the day, where the day is a session.",
+        description="Inference and signals of the day, where it is a session, and of missed ones.",
     )
-    def after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    def after_close(
+        context: dg.ScheduleEvaluationContext,
+    ) -> list[dg.RunRequest] | dg.SkipReason:
         day = _local_day(context, operations)
         if not is_session(operations.exchange, day):
             return dg.SkipReason(f"{day} is not a session of {operations.exchange}.")
-        return dg.RunRequest(run_key=day.isoformat(), partition_key=day.isoformat())
+        due = sessions_due(ledger_path, operations.exchange, day)
+        if not due:
+            return dg.SkipReason(f"Nothing to do: every session up to {day} is published.")
+        return [
+            dg.RunRequest(
+                run_key=session.isoformat(),
+                partition_key=session.isoformat(),
+                tags={NIGHTLY_ORDER_TAG: "1", PRIORITY_TAG: str(len(due) - place)},
+            )
+            for place, session in enumerate(due)
+        ]
 
     return after_close
 

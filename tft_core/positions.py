@@ -7,7 +7,7 @@ inference and the strategy. Nothing here reads data or knows a model.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from tft_core.errors import ConfigError
 from tft_core.schema import TRADING_DAYS_PER_YEAR
@@ -85,17 +85,22 @@ def walk_positions(
     raw: Float[np.ndarray, "time asset"],
     config: PositionConfig,
     previous: Float[np.ndarray, " asset"] | None = None,
+    is_member: Bool[np.ndarray, "time asset"] | None = None,
 ) -> Float[np.ndarray, "time asset"]:
     """Positions day by day; each day's smoothing starts from the day before.
 
     Args:
         previous: Positions before the first row; ``None`` starts flat and pays the entry.
+        is_member: False where an asset does not belong to the universe: its position is 0 at
+            once, whatever was held. Default: every asset always belongs.
     """
     held = np.zeros(raw.shape[1]) if previous is None else previous
     positions = np.empty(raw.shape, dtype=np.float64)
     # the turnover cap makes the recursion non-linear: one vectorised step a day
     for day, row in enumerate(raw):
         held = next_positions(row, held, config)
+        if is_member is not None:
+            held = np.where(is_member[day], held, 0.0)
         positions[day] = held
     return positions
 

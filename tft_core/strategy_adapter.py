@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from tft_core.config import Settings, load_settings
 from tft_core.errors import StrategyError
-from tft_core.schema import MODEL_TYPE
+from tft_core.schema import MODEL_TYPE, finite_or_none
 from tft_core.strategy.ledger import Ledger
 from tft_core.strategy.protocol import BaseStrategy, Holdings, Signal
 
@@ -130,7 +130,7 @@ def signals_from(
                     **common,
                     "raw_position": position,
                     "raw_output": result.raw_output.get(symbol),
-                    "confidence": result.confidences.get(symbol),
+                    "confidence": finite_or_none(result.confidences.get(symbol, math.nan)),
                     "previous_position": None if previous is None else before.get(symbol),
                     "reason": reason,
                 },
@@ -289,9 +289,12 @@ def _refuse_bad_result(result: Prediction, limit: float) -> None:
         if result.status.get(symbol) != OK:
             found = result.status.get(symbol, "no status")
             problems.append(f"{symbol} has a position, so its status must be ok, found {found!r}")
-        confidence = result.confidences.get(symbol, math.nan)
-        if not 0.0 <= confidence <= 1.0:
-            problems.append(f"confidence of {symbol} must lie in [0, 1], found {confidence}")
+        confidence = result.confidences.get(symbol)
+        # NaN says that validation could not tell; an answer without any is a broken one
+        if confidence is None or not (math.isnan(confidence) or 0.0 <= confidence <= 1.0):
+            problems.append(
+                f"confidence of {symbol} must lie in [0, 1] or be NaN, found {confidence}"
+            )
     problems += [
         f"{symbol} has status ok, so it must have a position, found none"
         for symbol, status in sorted(result.status.items())

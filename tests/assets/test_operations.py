@@ -4,7 +4,7 @@ import dataclasses
 import subprocess
 import sys
 import time
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -22,6 +22,8 @@ from tft_assets.metadata import figure, plot, table
 from tft_assets.progress import Durations, spoken, throttled
 from tft_assets.runs import PROCESS_TAG, is_gone, process_name, sweep_dead_runs
 from tft_core.errors import ArtifactError, ConfigError
+from tft_core.strategy.ledger import Ledger
+from tft_core.strategy_adapter import STRATEGY_ID
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,6 +75,32 @@ def test_the_nightly_schedule_skips_a_day_without_a_session(home: Home) -> None:
     home.sections["operations"]["exchange"] = "XNYS"
     thanksgiving = datetime(2026, 11, 26, 12, 30, tzinfo=ZoneInfo("UTC"))
     assert evaluate(home, "nightly_inference_after_close", thanksgiving) == []
+
+
+def published(home: Home, day: str) -> None:
+    settings = home.workspace().settings
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with Ledger(settings.ledger_path) as ledger:
+        ledger.publish(STRATEGY_ID, date.fromisoformat(day), [], {}, "nightly")
+
+
+def test_the_nightly_schedule_catches_up_on_missed_sessions_oldest_first(home: Home) -> None:
+    published(home, "2026-11-10")
+    when = datetime(2026, 11, 13, 12, 30, tzinfo=ZoneInfo("UTC"))
+    requests = evaluate(home, "nightly_inference_after_close", when)
+    assert [r.partition_key for r in requests] == ["2026-11-11", "2026-11-12", "2026-11-13"]
+    priorities = [int(r.tags["dagster/priority"]) for r in requests]
+    assert priorities == sorted(priorities, reverse=True)
+    limits = yaml.safe_load((ROOT / "dagster_home" / "dagster.yaml").read_text())
+    (limit,) = limits["concurrency"]["runs"]["tag_concurrency_limits"]
+    assert limit["limit"] == 1
+    assert all(limit["key"] in r.tags for r in requests)
+
+
+def test_the_nightly_schedule_has_nothing_to_do_once_the_session_is_published(home: Home) -> None:
+    published(home, "2026-11-13")
+    when = datetime(2026, 11, 13, 12, 30, tzinfo=ZoneInfo("UTC"))
+    assert evaluate(home, "nightly_inference_after_close", when) == []
 
 
 def test_schedules_and_sensors_ship_stopped_in_the_markets_time_zone(home: Home) -> None:

@@ -61,7 +61,8 @@ SECTIONS = {
     },
     "positions": {"max_position": 0.25},
     "gate": {"min_oos_days": 30, "min_sharpe_net": -20.0, "max_drawdown_limit": 0.9},
-    "serving": {"max_drift_psi": 50.0, "min_coverage": 0.0},
+    # two epochs make members that disagree
+    "serving": {"max_drift_psi": 50.0, "min_coverage": 0.0, "max_disagreement": 2.0},
     "operations": {"first_session": ANCHOR},
 }
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from tft_core.cli import data_commands, model_commands
+from tft_core.cli import data_commands, model_commands, signal_commands
 from tft_core.errors import ConfigError, FoldError, TftError, UnknownSymbolError
 
 USAGE_ERRORS = (ConfigError, FoldError, UnknownSymbolError)
@@ -23,6 +23,8 @@ EXAMPLES = """examples:
   tft init --data bars.parquet        write a tft.toml whose folds fit your data
   tft run --skip-tuning               all phases in this process, without Dagster
   tft predict 2026-10-30 --json       a position or a reason for every symbol
+  tft nightly                         publish every closed session that is due
+  tft track                           published signals against the walk-forward band
   tft checkpoints list                what the registry holds
 """
 
@@ -121,6 +123,29 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("version", nargs="?", type=int, help="version number")
     sub.add_argument("--reason", help="why (promote, rollback)")
 
+    add(
+        "nightly",
+        signal_commands.nightly,
+        "publish every closed session that is due",
+        "tft nightly",
+    )
+
+    sub = add(
+        "signals", signal_commands.signals, "look into the ledger", "tft signals export s.parquet"
+    )
+    sub.add_argument("action", choices=("list", "export", "verify"))
+    sub.add_argument("path", nargs="?", help="file to write (export): .csv or .parquet")
+    sub.add_argument("--revision", choices=("latest", "first", "all"), default="latest")
+    sub.add_argument("--start", type=_day, help="first session (list)")
+    sub.add_argument("--end", type=_day, help="last session (list)")
+
+    sub = add(
+        "track", signal_commands.track, "hold published signals against the record", "tft track"
+    )
+    sub.add_argument("--sessions", type=_count, help="newest published sessions (default: all)")
+    sub.add_argument("--fills", help="CSV: session, symbol, price of your own trades")
+    sub.add_argument("--level", type=float, default=0.99, help="width of the band (default: 0.99)")
+
     sub = add("audit", data_commands.audit, "audit every feature for look-ahead", "tft audit")
     sub.add_argument("--symbols", nargs="+", help="sample from these symbols (default: all)")
     sub.add_argument("--cuts", type=int, default=20, help="dates to cut history at (default: 20)")
@@ -138,3 +163,9 @@ def _day(text: str) -> date:
         raise argparse.ArgumentTypeError(
             f"must be an ISO date such as 2026-10-30, found {text!r}"
         ) from error
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a number of at least 1, found {text!r}")
+    return int(text)

@@ -18,7 +18,7 @@ from tft_core.data.calendar import horizon_notice
 from tft_core.data.store import MarketDataStore
 from tft_core.errors import ConfigError, UnknownSymbolError
 from tft_core.folds import FoldConfig, shift
-from tft_core.inference import ServingConfig, TFTInferencePipeline
+from tft_core.inference import OK, ServingConfig, TFTInferencePipeline
 from tft_core.schema import MODEL_TYPE, canonical_json
 
 
@@ -86,7 +86,7 @@ def predict(arguments: Namespace) -> Answer:
             )
         result = pipeline.predict(arguments.date, store, previous=_published(settings, arguments))
     wanted = set(arguments.symbols or result.status)
-    data = {**asdict(result), "is_promoted": is_promoted}
+    data = {**result.to_dict(), "is_promoted": is_promoted}
     for name in ("positions", "confidences", "feature_importance", "raw_output", "status"):
         data[name] = {s: v for s, v in data[name].items() if s in wanted}
     frame = pd.DataFrame(
@@ -97,6 +97,8 @@ def predict(arguments: Namespace) -> Answer:
         }
     )
     text = table(frame.loc[sorted(wanted & set(frame.index))])
+    if any(result.status[s] != OK for s in wanted & set(result.status)):
+        text += f"\n{result.why_no_trade()}"
     if not is_promoted:
         text += "\nnot promoted: this model was not in production on that session"
     return Answer(data, text)

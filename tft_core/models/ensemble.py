@@ -13,6 +13,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from tft_core.errors import CheckpointError, ModelError
+from tft_core.models.attribution import Attribution, attribute, integrated_gradients
 from tft_core.models.batching import RowTensors
 from tft_core.models.config import XTrendConfig
 from tft_core.models.io import compare_tensors
@@ -156,6 +157,23 @@ class Ensemble:
             ]
         )
 
+    def attribute(
+        self,
+        rows: RowTable,
+        end_rows: Int64[np.ndarray, " row"],
+        member_z: Float64[np.ndarray, "member row"] | None = None,
+        entity: Int64[np.ndarray, " asset"] | None = None,
+    ) -> Attribution:
+        """Which features made the mean positions of some rows (see ``attribution``).
+
+        Args:
+            member_z: What ``predict`` gave for these rows; default: it is asked again.
+        """
+        z = self.predict(rows, end_rows, entity).member_z if member_z is None else member_z
+        tensors = RowTensors.of(rows, self.config, _device(self.members[0]), entity)
+        index = window_index(rows, end_rows, self.config.seq_len)
+        return attribute(self.members, self.banks, tensors, index, z)
+
     def importance(
         self,
         rows: RowTable,
@@ -163,14 +181,10 @@ class Ensemble:
         n_steps: int = 16,
         entity: Int64[np.ndarray, " asset"] | None = None,
     ) -> Float64[np.ndarray, "row feature"]:
-        """Integrated gradients of the mean position, summed over the window's steps.
+        """Integrated gradients of the mean position with a fixed number of nodes.
 
-        The path goes from all features at their training mean (0) to the row's window; the
-        integral is a Gauss–Legendre sum. A row's values add up to its position minus the
-        position at the start of the path.
-
-        Source:
-            Sundararajan, Taly & Yan 2017, eq. 1.
+        A row's values add up to its position minus the position at the start of the path,
+        all features at their training mean.
         """
         tensors = RowTensors.of(rows, self.config, _device(self.members[0]), entity)
         index = window_index(rows, end_rows, self.config.seq_len)
@@ -284,56 +298,6 @@ def encode_in_chunks(member: XTrend, batch: Batch) -> tuple[dict[str, Tensor], T
     if member.config.share_vsn:
         encoded = dict.fromkeys(("query", "decoder"), encoded["shared"])
     return encoded, entity
-
-
-def integrated_gradients(
-    member: XTrend,
-    bank: ContextBank | None,
-    tensors: RowTensors,
-    index: Int64[np.ndarray, "window step"],
-    n_steps: int,
-) -> Float64[np.ndarray, "window feature"]:
-    """Integrated gradients of one member's last-step position, per window and feature."""
-    nodes, node_weights = np.polynomial.legendre.leggauss(n_steps)
-    alphas, node_weights = (nodes + 1.0) / 2.0, node_weights / 2.0
-    length = index.shape[1]
-    at_once = max(1, ROWS_AT_ONCE // length)
-    attributions = np.zeros((len(index), member.config.n_features))
-    for start in range(0, len(index), at_once):
-        chunk = index[start : start + at_once]
-        batch = _unshared(tensors.batch(chunk))
-        total = torch.zeros_like(batch.x, dtype=torch.float64)
-        for alpha, weight in zip(alphas, node_weights, strict=True):
-            x = (float(alpha) * batch.x).requires_grad_()
-            states, _ = member.states(batch._replace(x=x), bank, last_only=True)
-            z = member.head(states).z.sum()
-            total += float(weight) * torch.autograd.grad(z, x)[0].double()
-        by_row = total * batch.x
-        spread = torch.zeros(len(chunk) * length, by_row.shape[1], dtype=torch.float64)
-        flat = torch.from_numpy(np.flatnonzero(chunk.ravel() >= 0))
-        spread[flat] = by_row.cpu()
-        attributions[start : start + at_once] = (
-            spread.view(len(chunk), length, -1).sum(dim=1).numpy()
-        )
-    return attributions
-
-
-def _unshared(batch: Batch) -> Batch:
-    """A copy of the batch in which every step of every window has a row of its own."""
-    n_rows = len(batch.x)
-    flat = batch.index.flatten()
-    real = flat < n_rows
-    rows = flat[real]
-    own = torch.full_like(flat, len(rows))
-    own[real] = torch.arange(len(rows), device=flat.device)
-    return batch._replace(
-        x=batch.x[rows],
-        coverage=batch.coverage[rows],
-        label=batch.label[rows],
-        group=batch.group[rows],
-        index=own.view_as(batch.index),
-        target_part=torch.arange(len(rows), device=flat.device),
-    )
 
 
 def _refuse_oversize(config: XTrendConfig, state: Mapping[str, Tensor]) -> None:

@@ -7,8 +7,7 @@ immutable; a different later answer is a new revision with its cause.
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import TracebackType
@@ -16,10 +15,11 @@ from typing import Literal
 
 import pandas as pd
 
-from tft_core.checkpoint_manager.atomic import locked, make_directory, replace_file
+from tft_core.checkpoint_manager.atomic import make_directory, replace_file
 from tft_core.config import load_settings
 from tft_core.errors import LedgerError
 from tft_core.schema import content_hash
+from tft_core.strategy.ledger_file import LedgerFile
 from tft_core.strategy.protocol import Signal
 from tft_core.strategy.publication import (
     Leg,
@@ -31,37 +31,6 @@ from tft_core.strategy.publication import (
 )
 
 Revision = Literal["latest", "first", "all"]
-LEDGER_VERSION = 1
-_BUSY_TIMEOUT_S = 30.0
-
-_TABLES = ("publications", "signals", "positions")
-_SCHEMA = """
-CREATE TABLE publications (
-    strategy_id TEXT NOT NULL, session TEXT NOT NULL, revision INTEGER NOT NULL,
-    cause TEXT NOT NULL, checkpoint_hash TEXT, published_at TEXT NOT NULL,
-    payload_hash TEXT NOT NULL,
-    PRIMARY KEY (strategy_id, session, revision)
-) WITHOUT ROWID;
-CREATE TABLE signals (
-    strategy_id TEXT NOT NULL, session TEXT NOT NULL, symbol TEXT NOT NULL,
-    instrument_type TEXT NOT NULL, strike REAL NOT NULL, expiry TEXT NOT NULL,
-    revision INTEGER NOT NULL, direction TEXT NOT NULL, conviction REAL NOT NULL,
-    ttl_bars INTEGER NOT NULL, metadata TEXT NOT NULL, is_correction INTEGER NOT NULL,
-    PRIMARY KEY (strategy_id, session, symbol, instrument_type, strike, expiry, revision),
-    FOREIGN KEY (strategy_id, session, revision) REFERENCES publications
-) WITHOUT ROWID;
-CREATE TABLE positions (
-    strategy_id TEXT NOT NULL, session TEXT NOT NULL, symbol TEXT NOT NULL,
-    revision INTEGER NOT NULL, position REAL, status TEXT,
-    PRIMARY KEY (strategy_id, session, symbol, revision),
-    FOREIGN KEY (strategy_id, session, revision) REFERENCES publications
-) WITHOUT ROWID;
-""" + "".join(
-    f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-    "BEGIN SELECT RAISE(ABORT, 'published rows are immutable'); END;\n"
-    for table in _TABLES
-    for verb in ("UPDATE", "DELETE")
-)
 _SIGNAL_COLUMNS = (
     "strategy_id, session, symbol, instrument_type, strike, expiry, revision, direction, "
     "conviction, ttl_bars, metadata, is_correction"
@@ -87,7 +56,7 @@ class Ledger:
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self.path = Path(path) if path is not None else load_settings().ledger_path
-        self._is_ready = False
+        self._file = LedgerFile(self.path)
 
     def __enter__(self) -> "Ledger":
         return self
@@ -133,7 +102,7 @@ class Ledger:
         """
         _refuse_bad_answer(strategy_id, session, signals, positions, cause)
         documents = {signal.leg: metadata_json(signal) for signal in signals}
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             latest = self._publication(connection, strategy_id, session, "latest")
             if latest is not None and is_same_answer(latest, signals, positions, checkpoint_hash):
                 return latest
@@ -191,7 +160,7 @@ class Ledger:
         self, strategy_id: str, session: date, revision: int | Literal["latest", "first"] = "latest"
     ) -> Publication | None:
         """One publication; ``None`` where the session was not published."""
-        with self._connection() as connection:
+        with self._file.connection() as connection:
             return self._publication(connection, strategy_id, session, revision)
 
     def previous_positions(self, strategy_id: str, before: date) -> dict[str, float] | None:
@@ -199,7 +168,7 @@ class Ledger:
 
         ``None`` where no earlier session was published: unknown, which is not flat.
         """
-        with self._connection() as connection:
+        with self._file.connection() as connection:
             row = connection.execute(
                 "SELECT MAX(session) AS session FROM publications "
                 "WHERE strategy_id = ? AND session < ?",
@@ -221,7 +190,7 @@ class Ledger:
         Args:
             inclusive: Count what is already published for ``before`` itself.
         """
-        with self._connection() as connection:
+        with self._file.connection() as connection:
             legs = self._open_legs(connection, strategy_id, before, inclusive=inclusive)
         return [legs[leg] for leg in sorted(legs)]
 
@@ -297,7 +266,7 @@ class Ledger:
         Args:
             session: Look at this session's rows alone (cheap); default: the whole file.
         """
-        with self._connection() as connection:
+        with self._file.connection() as connection:
             problems: list[str] = []
             if session is None:
                 answer = connection.execute("PRAGMA integrity_check").fetchone()[0]
@@ -403,65 +372,12 @@ class Ledger:
             if value is not None:
                 where.append(clause)
                 values.append(value)
-        with self._connection() as connection:
+        with self._file.connection() as connection:
             cursor = connection.execute(
                 f"{query} WHERE {' AND '.join(where)} ORDER BY {order}", values
             )
             columns = [column[0] for column in cursor.description]
             return pd.DataFrame([tuple(row) for row in cursor.fetchall()], columns=columns)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._connection() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
-
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        try:
-            self._make_ready()
-            with closing(self._open()) as connection:
-                yield connection
-        except (sqlite3.Error, OSError) as error:
-            raise LedgerError(
-                f"the ledger must be readable and writable at {self.path}, found: {error}; "
-                "nothing was changed"
-            ) from error
-
-    def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        return connection
-
-    def _make_ready(self) -> None:
-        """Create the file under a lock: switching to WAL does not wait for other openers."""
-        if self._is_ready:
-            return
-        make_directory(self.path.resolve().parent)
-        lock = self.path.with_name(f".{self.path.name}.lock")
-        with (
-            locked(lock, _BUSY_TIMEOUT_S, f"the ledger {self.path}", LedgerError),
-            closing(self._open()) as connection,
-        ):
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.executescript(
-                    f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {LEDGER_VERSION}; COMMIT;"
-                )
-            elif version != LEDGER_VERSION:
-                raise LedgerError(
-                    f"{self.path} must be a ledger of version {LEDGER_VERSION}, found "
-                    f"{version}; use the code version that wrote it"
-                )
-        self._is_ready = True
 
 
 def _refuse_bad_answer(

@@ -97,7 +97,7 @@ GRAPH: tuple[AssetSpec, ...] = (
         name="out_of_sample",
         partitions="reported",
         upstream=(("production_fold", "same"), ("mega_features", "upto_next")),
-        sections=("positions", "costs"),
+        sections=("positions", "costs", "serving"),
         code_version="1",
     ),
     AssetSpec(

@@ -223,12 +223,23 @@ def test_racing_processes_publish_a_session_once(ledger):
     assert ledger.verify() == []
 
 
-def test_a_killed_publisher_loses_nothing_it_acknowledged(ledger):
-    worker = _worker("ledger_killer.py", ledger.path, "15")
-    report = json.loads(worker.communicate(timeout=100)[0])
-    assert report["kills"] == 15
+@pytest.mark.parametrize("kills", [15, pytest.param(60, marks=pytest.mark.slow)])
+def test_a_killed_publisher_loses_nothing_it_acknowledged(ledger, kills):
+    worker = _worker("ledger_killer.py", ledger.path, str(kills))
+    report = json.loads(worker.communicate(timeout=250)[0])
+    assert report["kills"] == kills
     assert report["lost"] == 0
     days = [date(2000, 1, 1) + timedelta(days=i) for i in range(report["acknowledged"])]
     assert ledger.sessions("s")[: len(days)] == days
     assert set(ledger.publications("s")["n_signals"]) == {50}
     assert ledger.verify() == []
+
+
+def test_fifty_reruns_of_a_night_are_one_row_per_key_with_one_payload_hash(ledger):
+    for _ in range(50):
+        signals = [Signal("s", f"A{j}", "long", 0.5) for j in range(5)]
+        ledger.publish("s", date(2021, 3, 1), signals, {f"A{j}": 0.2 for j in range(5)}, "nightly")
+    heads, rows = ledger.publications("s"), ledger.signals("s", revision="all")
+    assert len(heads) == heads["payload_hash"].nunique() == 1
+    assert not rows.duplicated(["strategy_id", "session", "symbol", "revision"]).any()
+    assert len(rows) == 5

@@ -157,7 +157,7 @@ class TestSignalsFrom:
             (result({}, status={"EUR": "ok"}), "EUR has status ok, so it must have a position"),
             (
                 result({"EUR": 0.1}, confidences={}),
-                r"confidence of EUR must lie in \[0, 1\], found nan",
+                r"confidence of EUR must lie in \[0, 1\] or be NaN, found None",
             ),
             (result({"EUR": 0.1}, confidences={"EUR": 1.2}), "confidence of EUR .* found 1.2"),
             (result({"EUR": 0.1}, metadata={"max_position": None}), "max_position must be above 0"),

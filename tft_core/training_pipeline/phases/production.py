@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.isotonic import IsotonicRegression
 
 from tft_core.baselines import BASELINES
 from tft_core.checkpoint_manager import CheckpointMetadata
 from tft_core.checks import Finding, training_converged
+from tft_core.confidence import Calibration
 from tft_core.data.universe import UniverseConfig
 from tft_core.errors import ArtifactError
 from tft_core.evidence import EvidenceLedger
 from tft_core.features.builder import FeatureConfig
 from tft_core.folds import FoldConfig
 from tft_core.hp_tuner import SearchSpace, TunerConfig
-from tft_core.inference import TFTInferencePipeline
+from tft_core.inference import ServingConfig, TFTInferencePipeline
 from tft_core.models.config import XTrendConfig
 from tft_core.positions import CostConfig, PositionConfig, walk_positions
 from tft_core.reports.plots import equity_png, training_curves
@@ -125,7 +125,11 @@ def out_of_sample(
     universe = workspace.dated_universe(data.panel.symbols)
     records, configs, frames = {}, {}, []
     for path in PATHS:
-        pipeline = TFTInferencePipeline.from_checkpoint(candidate(workspace, key, path))
+        # the limits of serving: what would not have been traded is not in the record either
+        pipeline = TFTInferencePipeline.from_checkpoint(
+            candidate(workspace, key, path),
+            serving=workspace.settings.build(ServingConfig, "serving"),
+        )
         first, last = data.dates[window[0]].date(), data.dates[window[-1]].date()
         walk = pipeline.walk(data.inputs(), first, last)
         configs[path] = pipeline.positions_config
@@ -315,30 +319,15 @@ def _context_bank(model: XTrendConfig, result: EnsembleResult) -> dict[str, Any]
     }
 
 
-def confidence_knots(validation: pd.DataFrame) -> dict[str, list[float]]:
-    """Calibration of |z| to the probability that its sign is right.
-
-    Isotonic regression of the hit indicator on the ensemble's |z| over the validation rows,
-    predicted before the refit; each of ten bins is shrunk towards one half by 50 rows.
+def confidence_knots(validation: pd.DataFrame) -> dict[str, Any]:
+    """Calibration of the ensemble's outputs on its validation rows, predicted before the refit.
 
     Args:
-        validation: Columns ``z`` and ``scaled_label``, one row per validation row.
+        validation: Columns ``z``, ``disagreement`` and ``scaled_label``, one row each.
     """
-    z, y = validation["z"].to_numpy(), validation["scaled_label"].to_numpy()
-    traded = (z != 0) & (y != 0) & np.isfinite(y) & np.isfinite(z)
-    magnitude, hit = np.abs(z[traded]), (np.sign(z[traded]) == np.sign(y[traded])).astype(float)
-    if len(hit) < 20:
-        return {"abs_output": [0.0], "hit_rate": [0.5]}
-    edges = np.unique(np.quantile(magnitude, np.linspace(0, 1, 11)))
-    bins = np.clip(np.searchsorted(edges, magnitude, side="right") - 1, 0, max(len(edges) - 2, 0))
-    counts = np.bincount(bins)
-    filled = np.flatnonzero(counts)
-    centre = (np.bincount(bins, magnitude) / np.maximum(counts, 1))[filled]
-    rate = ((np.bincount(bins, hit) + 25.0) / (counts + 50.0))[filled]
-    fitted = IsotonicRegression(y_min=0.0, y_max=1.0).fit_transform(
-        centre, rate, sample_weight=counts[filled]
-    )
-    return {"abs_output": centre.tolist(), "hit_rate": np.asarray(fitted).tolist()}
+    columns = ("z", "disagreement", "scaled_label")
+    z, disagreement, label = (validation[name].to_numpy(np.float64) for name in columns)
+    return Calibration.fit(z, disagreement, label).to_dict()
 
 
 def feature_quantiles(values: np.ndarray, names: tuple[str, ...]) -> dict[str, list[float | None]]:

@@ -1,6 +1,5 @@
 """Phases ``inference`` and ``strategy_signals``: one decision session, to positions and signals."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import date
@@ -18,6 +17,7 @@ from tft_core.schema import MODEL_TYPE
 from tft_core.strategy.ledger import Ledger
 from tft_core.strategy_adapter import STRATEGY_ID, positions_after, signals_from
 from tft_core.training_pipeline.artifacts import Draft
+from tft_core.training_pipeline.nightly import NIGHTLY_CAUSE, refuse_out_of_order
 from tft_core.training_pipeline.phases.checkpoint import shipped_path
 from tft_core.training_pipeline.phases.production import candidate
 from tft_core.training_pipeline.workspace import Progress, Workspace
@@ -61,8 +61,9 @@ def inference(
         fold=result.metadata["fold"],
         n_positions=len(result.positions),
         n_unavailable=len(unavailable),
-        gross_exposure=float(positions.abs().sum()),
+        gross_exposure=float(result.metadata["gross_exposure"]),
         previous=result.metadata["previous"],
+        worst_attribution_residual=_worst_residual(result),
         inference_time_ms=round(result.metadata["inference_time_ms"], 1),
         why_no_trade=result.why_no_trade(),
     )
@@ -75,7 +76,7 @@ def strategy_signals(
     session = date.fromisoformat(key)
     artifact = workspace.artifacts.read("inference", key)
     draft.made_from[artifact.name] = artifact.content_hash
-    result = InferenceResult(**{**artifact.json("result.json"), "date": session})
+    result = InferenceResult.from_dict(artifact.json("result.json"))
     is_record = session < date.fromisoformat(workspace.plan.keys[-2])
     may_publish = bool(artifact.summary["is_promoted"]) or is_record
     serving = workspace.settings.build(ServingConfig, "serving")
@@ -96,7 +97,7 @@ def strategy_signals(
                 session,
                 signals,
                 positions_after(result, previous),
-                "nightly" if artifact.summary["is_promoted"] else "walk-forward backfill",
+                NIGHTLY_CAUSE if artifact.summary["is_promoted"] else "walk-forward backfill",
                 checkpoint_hash=result.metadata["checkpoint_hash"],
                 status=result.status,
             )
@@ -173,6 +174,8 @@ def _previous_held(
     symbols = workspace.universe(store.symbols()).symbols
     days = store.session_dates(symbols, None, session)
     earlier = [d.date() for d in days[-2:] if d.date() < session]
+    if is_promoted:
+        refuse_out_of_order(workspace, session, earlier[-1] if earlier else None)
     if not earlier:
         return None
     artifact = workspace.artifacts.current("inference", earlier[-1].isoformat())
@@ -189,9 +192,15 @@ def _previous_held(
     return artifact.json("result.json")["metadata"]["held"]
 
 
+def _worst_residual(result: InferenceResult) -> float | None:
+    """Largest |sum of attributions − (output − start)|; ``None`` without any position."""
+    made = result.metadata["attribution"].values()
+    return max((abs(a["residual"]) for a in made), default=None)
+
+
 def _stable(result: InferenceResult) -> dict[str, Any]:
     """The result without what differs between two runs of the same prediction."""
-    plain = json.loads(json.dumps(asdict(result), default=str))
+    plain = result.to_dict()
     del plain["metadata"]["inference_time_ms"]
     del plain["metadata"]["checkpoint_path"]
     return plain

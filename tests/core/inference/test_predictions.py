@@ -1,0 +1,100 @@
+"""Predictions: batch and single, attribution, sizing, what a result says."""
+
+import json
+import math
+from datetime import date
+
+import numpy as np
+import pytest
+from served_support import SYMBOLS
+
+from tft_core.inference import InferenceResult
+from tft_core.positions import next_positions
+
+
+def test_a_batch_equals_its_sessions_one_by_one(model, store, served):
+    days = list(served.sessions[-5:])
+    batch = model.predict_batch(days, store, explain="all")
+    previous = None
+    for day, expected in zip(days, batch, strict=True):
+        single = model.predict(day, store, previous=previous)
+        previous = single.metadata["held"]
+        assert single.status == expected.status
+        for name in ("positions", "raw_output", "confidences"):
+            assert getattr(single, name) == pytest.approx(getattr(expected, name), abs=1e-6)
+        for symbol in single.positions:
+            got, want = (r.feature_importance[symbol] for r in (single, expected))
+            assert got == pytest.approx(want, abs=1e-5)
+
+
+def test_only_the_sessions_asked_for_are_explained(model, store, served):
+    days = list(served.sessions[-3:])
+    told = {
+        how: [bool(r.feature_importance) for r in model.predict_batch(days, store, explain=how)]
+        for how in ("none", "last", "all")
+    }
+    assert told == {
+        "none": [False, False, False],
+        "last": [False, False, True],
+        "all": [True, True, True],
+    }
+
+
+def test_attributions_add_up_to_the_output_of_that_date_and_asset(model, store, served):
+    one, other = model.predict_batch(list(served.sessions[-2:]), store, explain="all")
+    for result in (one, other):
+        for symbol, raw in result.raw_output.items():
+            rest = result.metadata["attribution"][symbol]
+            total = rest["start"] + sum(result.feature_importance[symbol].values())
+            total += rest["other_features"] - rest["residual"]
+            assert total == pytest.approx(raw, abs=1e-5)
+            assert abs(rest["residual"]) <= 2e-3
+    assert one.feature_importance["S00"] != other.feature_importance["S00"]
+    assert one.feature_importance["S00"] != one.feature_importance["S01"]
+
+
+def test_positions_are_those_of_the_sizing_function(model, store, served):
+    previous = dict.fromkeys(SYMBOLS, 0.1)
+    result = model.predict(served.sessions[-1], store, previous=previous)
+    raw = np.array([result.raw_output[s] for s in SYMBOLS])
+    expected = next_positions(raw, np.full(len(SYMBOLS), 0.1), model.positions_config)
+    assert [result.positions[s] for s in SYMBOLS] == pytest.approx(expected.tolist())
+    assert result.metadata["previous"] == "given"
+
+
+def test_a_weight_is_the_position_scaled_to_the_volatility_target(model, store, served):
+    day = served.sessions[-1]
+    result = model.predict(day, store)
+    closes = store.panel(SYMBOLS, None, day).close
+    returns = closes[1:] / closes[:-1] - 1.0
+    # σ of EWMA span 60 over the last 252 returns, by its definition
+    decay = (1.0 - 2.0 / 61.0) ** np.arange(252)[::-1]
+    for column, symbol in enumerate(SYMBOLS):
+        window = returns[-252:, column]
+        w = decay[-len(window) :] / decay[-len(window) :].sum()
+        mean = w @ window
+        sigma = math.sqrt((w @ (window - mean) ** 2) / (1.0 - w @ w))
+        expected = result.positions[symbol] * 0.15 / math.sqrt(252) / (sigma * len(SYMBOLS))
+        assert result.metadata["weights"][symbol] == pytest.approx(expected, rel=0.02)
+
+
+def test_an_unknown_previous_position_is_stated_and_starts_flat(model, store, served):
+    unknown = model.predict(served.sessions[-1], store)
+    flat = model.predict(served.sessions[-1], store, previous=dict.fromkeys(SYMBOLS, 0.0))
+    assert unknown.positions == flat.positions
+    assert (unknown.metadata["previous"], flat.metadata["previous"]) == (
+        "unknown: started flat",
+        "given",
+    )
+
+
+def test_a_result_survives_json_with_an_unknown_confidence():
+    result = InferenceResult(
+        date=date(2020, 8, 3), positions={"A": 0.1}, confidences={"A": math.nan},
+        feature_importance={}, raw_output={"A": 0.2}, status={"A": "ok"},
+    )  # fmt: skip
+    text = json.dumps(result.to_dict(), allow_nan=False)
+    assert '"confidences": {"A": null}' in text
+    back = InferenceResult.from_dict(json.loads(text))
+    assert math.isnan(back.confidences["A"])
+    assert (back.date, back.positions) == (result.date, result.positions)

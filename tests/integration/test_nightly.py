@@ -1,0 +1,149 @@
+"""From promotion on: nights in order, catching up, backfills of the past, tracking."""
+
+import shutil
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.support.tiny import ANCHOR, tiny_bars
+from tft_core.cli import main
+from tft_core.data.store import MarketDataStore
+from tft_core.errors import DataError
+from tft_core.strategy.ledger import Ledger
+from tft_core.strategy_adapter import STRATEGY_ID
+from tft_core.training_pipeline import Workspace
+from tft_core.training_pipeline.nightly import run_nightly
+from tft_core.training_pipeline.tracking import recorded_days, track_published
+
+LAST = tiny_bars()["date"].max()
+
+
+@pytest.fixture
+def workspace(lifecycle, tmp_path) -> Workspace:
+    """A copy of the finished lifecycle that a test may carry on."""
+    settings = lifecycle[0].workspace.settings
+    shutil.copytree(settings.home, tmp_path / "home")
+    (tmp_path / "home" / "signals.sqlite").unlink(missing_ok=True)
+    return Workspace.open(replace(settings, home=tmp_path / "home"))
+
+
+def after(session: pd.Timestamp) -> datetime:
+    """Midnight UTC after a session: it has closed."""
+    return datetime.combine(session.date() + timedelta(days=1), datetime.min.time(), UTC)
+
+
+def ingest_more(workspace: Workspace, days: pd.DatetimeIndex) -> None:
+    """Bars of further sessions: a quiet random walk from the last ones."""
+    rng = np.random.default_rng(1)
+    bars = tiny_bars()
+    newest = bars[bars["date"] == LAST].set_index("symbol")
+    frames = []
+    for day in days:
+        close = newest["close"] * np.exp(0.008 * rng.standard_normal(len(newest)))
+        newest = newest.assign(date=day, open=newest["close"], close=close)
+        newest = newest.assign(
+            high=newest[["open", "close"]].max(axis=1), low=newest[["open", "close"]].min(axis=1)
+        )
+        frames.append(newest.reset_index())
+    with MarketDataStore(workspace.settings.store_path) as store:
+        store.ingest(pd.concat(frames))
+
+
+def published(workspace: Workspace) -> list[date]:
+    with Ledger(workspace.settings.ledger_path) as ledger:
+        assert ledger.verify() == []
+        return ledger.sessions(STRATEGY_ID)
+
+
+def test_nights_are_caught_up_in_order_and_done_once(workspace, monkeypatch, capsys):
+    first = run_nightly(workspace, after(LAST))
+    assert published(workspace) == [LAST.date()]
+    assert "revision 1" in first.text()
+    again = run_nightly(workspace, after(LAST))
+    assert again.done == ()
+    assert again.text() == f"nothing to do: every session up to {LAST.date()} is published"
+
+    days = pd.bdate_range(LAST + pd.offsets.BDay(1), periods=5)
+    ingest_more(workspace, days.delete(2))  # a holiday in the middle
+    with pytest.raises(DataError, match=f"must be published in order.*{days[0].date()} is not"):
+        workspace.build("inference", days[1].date().isoformat())
+    report = run_nightly(workspace, after(days[-1]))
+    assert [d["session"] for d in report.done] == [d.date().isoformat() for d in days.delete(2)]
+    assert f"passed over, without any bar: {days[2].date()}" in report.text()
+    assert published(workspace) == [LAST.date(), *(d.date() for d in days.delete(2))]
+    previous = [
+        workspace.artifacts.read("inference", d.date().isoformat()).summary["previous"]
+        for d in days.delete(2)
+    ]
+    assert previous == ["given"] * 4
+
+    late = run_nightly(workspace, after(days[-1] + pd.offsets.BDay(1)))
+    assert late.is_waiting
+    assert "no bars of" in late.text()
+
+    tracked = track_published(workspace)
+    assert {t.name: t.verdict for t in tracked.tracked} == {
+        "net": "unknown",
+        "information_coefficient": "unknown",
+        "lag_slippage": "unknown",
+    }
+    assert np.isfinite(tracked.daily["net"]).all()
+    assert 0 < len(tracked.daily) < 5  # the newest decisions have no label yet
+
+    fills = pd.DataFrame({"session": [str(LAST.date())], "symbol": ["S00"], "price": [1.0]})
+    with MarketDataStore(workspace.settings.store_path, read_only=True) as store:
+        entry = store.bars(["S00"], days[0].date(), days[0].date())["close"].iloc[0]
+    fills["price"] = entry * 1.001
+    with Ledger(workspace.settings.ledger_path) as ledger:
+        position = ledger.read(STRATEGY_ID, LAST.date(), "first").positions["S00"]
+    slipped = track_published(workspace, fills=fills).fill_slippage_bps
+    assert slipped == pytest.approx(10.0 * np.sign(position), rel=1e-6)
+    with pytest.raises(DataError, match="must be of a published session"):
+        track_published(workspace, fills=fills.assign(symbol="NONE"))
+
+
+def test_the_record_that_live_is_held_against_is_the_reported_one(lifecycle):
+    workspace = lifecycle[0].workspace
+    reported = workspace.artifacts.read("production_checkpoint", "all").frame("daily.parquet")
+    reported = reported.set_index("date")["shipped"].dropna()
+    again = recorded_days(workspace)["net"]
+    shared = reported.index.intersection(again.index)
+    assert len(shared) > 0.9 * len(reported)
+    # a window's last two labels reach into the next one, which the store knows and it did not
+    np.testing.assert_allclose(
+        again.loc[shared].to_numpy(), reported.loc[shared].to_numpy(), atol=1e-9
+    )
+
+
+def test_backfilling_a_reported_window_reproduces_its_record(workspace):
+    key = ANCHOR.isoformat()
+    record = workspace.artifacts.read("out_of_sample", key).frame("positions.parquet")
+    wide = record[record["path"] == "default"].pivot(
+        index="date", columns="symbol", values="position"
+    )
+    for day in wide.index[:4]:
+        session = day.date().isoformat()
+        made = workspace.build("inference", session).json("result.json")
+        workspace.build("strategy_signals", session)
+        assert made["metadata"]["fold"] == key
+        for symbol, position in made["positions"].items():
+            assert position == pytest.approx(wide.at[day, symbol], abs=1e-6)
+    with Ledger(workspace.settings.ledger_path) as ledger:
+        causes = set(ledger.publications()["cause"])
+    assert causes == {"walk-forward backfill"}
+    # a backfill is not what was published live, so it is not tracked
+    assert track_published(workspace).first is None
+    assert len(published(workspace)) == 4
+
+
+def test_tracking_from_the_command_line_says_that_nothing_is_published(
+    workspace, monkeypatch, capsys
+):
+    monkeypatch.setattr("tft_core.cli.signal_commands.load_settings", lambda: workspace.settings)
+    assert main(["track"]) == 0
+    assert "nothing published live yet" in capsys.readouterr().out
+    assert main(["signals", "list"]) == 1
+    assert "found none at" in capsys.readouterr().err
