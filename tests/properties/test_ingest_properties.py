@@ -73,7 +73,7 @@ def assert_others_are_untouched(store: MarketDataStore) -> None:
     pd.testing.assert_frame_equal(others, expected[others.columns], check_dtype=False, rtol=1e-15)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     spans=st.lists(SPANS, max_size=3),
     cells=st.lists(CELLS, max_size=8),

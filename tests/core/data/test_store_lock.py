@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tft_core.cli import main
 from tft_core.data.store import MarketDataStore
 from tft_core.data.synthetic import synthetic_market
 from tft_core.errors import StoreLockedError
@@ -134,27 +133,6 @@ def test_twenty_readers_share_a_store_once_its_writer_lets_go(path: Path) -> Non
     holder.wait()
     assert answers == ["read"] * 20
     assert "Traceback" not in complaints
-
-
-def test_the_command_line_says_who_holds_the_store_in_one_line(
-    path: Path, tmp_path: Path, monkeypatch, capsys
-) -> None:
-    monkeypatch.setenv("TFT_HOME", str(path.parent))
-    monkeypatch.setattr(MarketDataStore.__init__, "__kwdefaults__", {
-        **MarketDataStore.__init__.__kwdefaults__, "lock_timeout_s": 0.2
-    })  # fmt: skip
-    file = tmp_path / "bars.csv"
-    synthetic_market(1, 20).to_csv(file, index=False)
-    holder = hold(path, "write", 60)
-    try:
-        assert main(["ingest", str(file)]) == 1
-    finally:
-        holder.kill()
-        holder.wait()
-    said = capsys.readouterr().err.strip().splitlines()
-    assert len(said) == 1
-    assert said[0].startswith("tft: market store ")
-    assert f"held by PID {holder.pid}" in said[0]
 
 
 def test_a_killed_writer_leaves_a_store_that_opens(path: Path) -> None:
