@@ -306,11 +306,14 @@ def _refuse_oversize(config: XTrendConfig, state: Mapping[str, Tensor]) -> None:
     A damaged or hostile number is found before memory is taken for it.
     """
     held = sum(tensor.numel() for tensor in state.values())
-    needed = max(
-        4 * config.d_hidden**2 * config.lstm_layers,  # recurrent weights of one LSTM
-        config.n_assets * config.d_hidden,
-        config.n_features * config.vsn_hidden,
-    )
+    if config.architecture == "linear":
+        needed = max(config.n_assets, config.n_features)
+    else:
+        needed = max(
+            4 * config.d_hidden**2 * config.lstm_layers,  # recurrent weights of one LSTM
+            config.n_assets * config.d_hidden,
+            config.n_features * (config.d_hidden if config.vsn == "none" else config.vsn_hidden),
+        )
     if needed > held:
         raise CheckpointError(
             f"an ensemble's state must hold at least the {needed} numbers that its configuration "

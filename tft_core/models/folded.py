@@ -107,7 +107,7 @@ class FoldedBatch(torch.autograd.Function):
         d_mean = (folded[:, :-1] @ g_shown.transpose(1, 2)) / -n_rows - d_cov @ mean[:, :, None]
         through = torch.cat([d_cov, d_mean], dim=2)
         # through m h, one GEMM
-        dh = (folded[:, :-1].flatten(0, 1) @ g.t()).view(*mix.shape[:2], -1)
+        dh = (folded[:, :-1].flatten(0, 1) @ g.t()).view(*mix.shape[:2], h.shape[2])
         if shown is not None:
             dh.mul_(shown[:, None])
         if is_real is None:

@@ -42,14 +42,14 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="fold",
         upstream=(),
         sections=("store", "universe"),
-        code_version="1",
+        code_version="2",
     ),
     AssetSpec(
         name="mega_features",
         partitions="fold",
         upstream=(("market_data", "upto"),),
         sections=("universe", "features", "costs"),
-        code_version="1",
+        code_version="2",
     ),
     AssetSpec(
         name="prefiltered_features",
@@ -63,7 +63,7 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="fold",
         upstream=(("prefiltered_features", "same"), ("mega_features", "upto")),
         sections=("selection", "exploration", "model", "training", "positions", "costs"),
-        code_version="1",
+        code_version="2",
         trains=True,
     ),
     AssetSpec(
@@ -78,7 +78,7 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="fold",
         upstream=(("vsn_stability_report", "before"), ("mega_features", "upto")),
         sections=("tuning", "selection", "model", "training", "positions", "costs"),
-        code_version="1",
+        code_version="2",
         trains=True,
     ),
     AssetSpec(
@@ -90,7 +90,7 @@ GRAPH: tuple[AssetSpec, ...] = (
             ("mega_features", "upto"),
         ),
         sections=("model", "training", "positions", "costs"),
-        code_version="1",
+        code_version="2",
         trains=True,
     ),
     AssetSpec(
@@ -98,7 +98,7 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="reported",
         upstream=(("production_fold", "same"), ("mega_features", "upto_next")),
         sections=("positions", "costs", "serving"),
-        code_version="1",
+        code_version="2",
     ),
     AssetSpec(
         name="production_checkpoint",
