@@ -3,19 +3,19 @@
 import resource
 import time
 from dataclasses import dataclass
-from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn.modules.module import register_module_forward_pre_hook
 
+from tft_core.models.batching import BatchPlan
 from tft_core.models.config import XTrendConfig
-from tft_core.models.network import XTrend
 from tft_core.sequences import RowTable
 from tft_core.training.config import TrainingConfig
 from tft_core.training.loop import train_member
 from tft_core.training.progress import EpochReport
+from tft_core.training.step import StepWork, TrainingStep
 
 SEED = 7
 WARM_UP_EPOCHS = 1
@@ -99,11 +99,14 @@ def measure(case: StepCase) -> StepTimes:
     rows, loss_rows = make_rows(case, model)
     seen = _Seen()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    hook = register_module_forward_pre_hook(seen.look)
-    try:
+    take_step = TrainingStep.__call__
+
+    def look_and_step(step: TrainingStep, work: StepWork) -> torch.Tensor:
+        seen.look(work.plan)
+        return take_step(step, work)
+
+    with patch.object(TrainingStep, "__call__", look_and_step):
         train_member(rows, loss_rows, None, model, training, SEED, progress=seen.end_epoch)
-    finally:
-        hook.remove()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     epochs = list(zip(seen.reports, seen.windows, strict=True))[WARM_UP_EPOCHS:]
     cpu_seconds = np.diff(seen.cpu_clock)[WARM_UP_EPOCHS - 1 :]
@@ -123,7 +126,7 @@ def measure(case: StepCase) -> StepTimes:
 
 
 class _Seen:
-    """Counts what training really puts into its minibatches, as they enter the network."""
+    """Counts what training really puts into its minibatches."""
 
     def __init__(self) -> None:
         self.reports: list[EpochReport] = []
@@ -132,17 +135,13 @@ class _Seen:
         self.unique_rows: list[float] = []
         self.pools: list[int] = []
 
-    def look(self, module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
-        if not isinstance(module, XTrend):
-            return
-        batch = inputs[0]
+    def look(self, plan: BatchPlan) -> None:
         if len(self.windows) == len(self.reports):
             self.windows.append([])
-        self.windows[-1].append(len(batch.index))
+        self.windows[-1].append(len(plan.index))
         if len(self.reports) < WARM_UP_EPOCHS:  # not while time is taken
-            inside = batch.index[batch.index < len(batch.x)]
-            self.unique_rows.append(len(torch.unique(inside)) / len(inside))
-            self.pools.append(0 if batch.contexts is None else len(batch.contexts.index))
+            self.unique_rows.append(len(plan.target_part) / (plan.index < len(plan.rows)).sum())
+            self.pools.append(len(plan.pool_group))
 
     def end_epoch(self, report: EpochReport) -> None:
         self.reports.append(report)
