@@ -229,7 +229,7 @@ class TFTInferencePipeline:
             )
         self.refuse_drift(inputs, dates[-1], stamps)
         weights = self.weights(inputs, walk)
-        active = self._universe(symbols).active(walk.dates)
+        active = self._is_member(symbols, walk.dates)
         explained = explain_sessions(
             self.ensemble, rows, walk, {"all": at, "last": at[-1:], "none": at[:0]}[explain]
         )
@@ -311,7 +311,7 @@ class TFTInferencePipeline:
             raw,
             positions_config or self.positions_config,
             previous,
-            is_member=self._universe(symbols).active(dates[inside]) & self._is_known(symbols),
+            is_member=self._is_member(symbols, dates[inside]) & self._is_known(symbols),
         )
         return Walk(dates[inside], symbols, raw, disagreement, positions, codes, end_rows, output)
 
@@ -375,6 +375,14 @@ class TFTInferencePipeline:
             self.universe_config, (*symbols, *sorted(members - set(symbols)))
         )
         return resolved
+
+    def _is_member(
+        self, symbols: Sequence[str], dates: pd.DatetimeIndex
+    ) -> Bool[np.ndarray, "time asset"]:
+        """True where each of these symbols belongs to the universe, which may hold more."""
+        universe = self._universe(symbols)
+        column = pd.Index(universe.symbols).get_indexer(pd.Index(symbols))
+        return universe.active(dates)[:, column] & (column >= 0)
 
     def _is_known(self, symbols: Sequence[str]) -> np.ndarray:
         return np.isin(np.array(symbols, dtype=object), np.array(self.metadata.asset_names))

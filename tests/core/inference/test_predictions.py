@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -25,6 +26,27 @@ def test_a_batch_equals_its_sessions_one_by_one(model, store, served):
         for symbol in single.positions:
             got, want = (r.feature_importance[symbol] for r in (single, expected))
             assert got == pytest.approx(want, abs=1e-5)
+
+
+def test_a_record_s_panel_may_lack_members_that_are_long_gone(model, store, served):
+    first, last = served.sessions[-5], served.sessions[-1]
+    whole = replace(model.inputs(store, first, last), faults=None)
+    kept = [1, 2]
+    part = replace(
+        whole,
+        panel=replace(
+            whole.panel,
+            values=whole.panel.values[:, kept],
+            has_session=whole.panel.has_session[:, kept],
+            symbols=tuple(np.array(whole.panel.symbols)[kept]),
+        ),
+        close=whole.close[:, kept],
+        sigma_daily=whole.sigma_daily[:, kept],
+    )
+    everyone, some = (model.walk(inputs, first, last) for inputs in (whole, part))
+    assert len(some.symbols) < len(everyone.symbols)
+    assert np.abs(some.positions).max() > 0.0
+    np.testing.assert_allclose(some.positions, everyone.positions[:, kept], atol=1e-6)
 
 
 def test_only_the_sessions_asked_for_are_explained(model, store, served):
