@@ -178,8 +178,10 @@ def training_loss(output: HeadOutput, targets: Targets, terms: LossTerms) -> Ten
     weight = targets.bears_loss.to(z.dtype)
     if terms.level == "portfolio" or terms.softmin_weight > 0.0:
         portfolio, has_any = diversified_returns(returns, targets)
-        by_date = masked_sharpe(portfolio, has_any)
-        loss = -by_date if terms.level == "portfolio" else sharpe_loss(returns, targets.bears_loss)
+        if terms.level == "portfolio":
+            loss = -masked_sharpe(portfolio, has_any)
+        else:
+            loss = sharpe_loss(returns, targets.bears_loss)
         if terms.softmin_weight > 0.0:
             loss = loss - terms.softmin_weight * softmin_sharpe(portfolio, has_any, terms)
     else:

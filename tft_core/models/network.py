@@ -34,8 +34,6 @@ class ContextRows(NamedTuple):
     group: Int[Tensor, " pool"]
     choice: Int[Tensor, "batch context"]
     """Into the pool; −1 where a target has no further eligible context."""
-    may_be_padded: bool = True
-    """False where it is known without asking the device that no context has padding."""
 
 
 class Batch(NamedTuple):
@@ -59,8 +57,6 @@ class Batch(NamedTuple):
     contexts: ContextRows | None = None
     is_real: Bool[Tensor, " row"] | None = None
     """False for rows that only fill a fixed shape; ``None``: all are real."""
-    may_be_padded: bool = True
-    """False where it is known without asking the device that no target window has padding."""
 
 
 class ContextBank(NamedTuple):
@@ -197,7 +193,7 @@ class XTrend(nn.Module):
             entity: Embeddings of the batch's assets as targets.
         """
         who = entity.index_select(0, batch.window_group)
-        padding = _padding(batch.index, len(batch.x), batch.may_be_padded)
+        padding = _padding(batch.index, len(batch.x))
         x = F.embedding(batch.index, encoded["decoder"])
         y, attention = None, None
         if self.config.uses_context:
@@ -289,7 +285,7 @@ class XTrend(nn.Module):
         contexts: ContextRows,
     ) -> tuple[Float[Tensor, "pool step hidden"], Float[Tensor, "pool step hidden"]]:
         who = self.embedding(batch.entity.index_select(0, contexts.group))
-        padding = _padding(contexts.index, len(batch.x), contexts.may_be_padded)
+        padding = _padding(contexts.index, len(batch.x))
         shown = F.embedding(contexts.index, encoded["key"])
         if self.config.share_vsn:
             label = F.pad(batch.label, (0, 1)).clamp(-LABEL_CLIP, LABEL_CLIP)
@@ -336,15 +332,11 @@ class XTrend(nn.Module):
         return y.transpose(0, 1), weights.permute(2, 1, 0, 3)
 
 
-def _padding(
-    index: Int[Tensor, "window step"], n_rows: int, may_be_padded: bool
-) -> Int[Tensor, " window"] | None:
+def _padding(index: Int[Tensor, "window step"], n_rows: int) -> Int[Tensor, " window"] | None:
     """Padding steps before each window's first; ``None`` where it is free to see that none has.
 
     Versions of the rows' encoding may be stacked: each then ends in a padding row of its own.
     """
-    if not may_be_padded:
-        return None
     is_padding = index % (n_rows + 1) == n_rows
     if index.device.type == "cpu" and not bool(is_padding.any()):
         return None

@@ -17,7 +17,6 @@ from tft_core.errors import ArtifactError, ConfigError, DataError, FoldError
 from tft_core.features.builder import FeatureConfig, MegaFeatureBuilder
 from tft_core.folds import FoldConfig, WalkForward
 from tft_core.hp_tuner.config import TunerConfig
-from tft_core.schema import LIVE_FOLD
 from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore
 from tft_core.training_pipeline.config import StoreConfig
 from tft_core.training_pipeline.graph import (
@@ -217,9 +216,6 @@ class Workspace:
             merged[name] = {**merged.get(name, {}), **values}
         opened = Workspace.open(replace(self.settings, sections=merged))
         return replace(opened, skip=self.skip)
-
-    def live_artifact(self, asset: str) -> Artifact:
-        return self.artifacts.read(asset, LIVE_FOLD)
 
 
 __all__ = ["ArtifactError", "Progress", "Workspace"]
