@@ -109,12 +109,12 @@ class FoldedBatch(torch.autograd.Function):
         is_real: Bool[Tensor, " row"] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         h = x.new_empty(len(x), slope.shape[1] + 1, x.shape[1])
-        h[:, -1] = 1.0
         moments = x.new_empty(len(x), h.shape[1], h.shape[1])
         for some in _blocks(h):
             own, at = h[some], slope[some, :, None]
             torch.addcmul(shift[some, :, None], at, x[some, None], out=own[:, :-1])
             F.elu_(own[:, :-1])
+            own[:, -1] = 1.0
             counted = own if is_real is None else own * is_real
             torch.bmm(counted, own.transpose(1, 2), out=moments[some])
         n_rows = x.shape[1] if is_real is None else is_real.sum()
