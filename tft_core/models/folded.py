@@ -4,6 +4,7 @@ Autograd over the same formulas gives the same numbers (a test compares them); w
 the gradient needs one product with the covariance instead of two and fewer passes over memory.
 """
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -14,9 +15,10 @@ from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 
 VARIANCE_FLOOR = 1e-6
-CACHED_BYTES = 1 << 20
 CONSTANT_SHARE = 1e-5
 """Variance, as a share of the second moment, below which float32 cannot tell it from 0."""
+CACHED_BYTES = 1 << 20
+"""Hidden units worked on in one go on a CPU: what a core's cache holds."""
 
 
 def hidden_units(
@@ -46,8 +48,12 @@ def contribution_scale(
     return torch.where(varies, (F.relu(square) + VARIANCE_FLOOR).sqrt(), torch.inf)
 
 
-class Shown(NamedTuple):
-    """Which variables each group of rows shows: m, one draw per variable and group."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Which variables each group of rows shows: m, one draw per variable and group.
+
+    No tuple: autocast would take one apart.
+    """
 
     keep: Bool[Tensor, "group variable"]
     share: float
