@@ -70,16 +70,17 @@ class PhaseCost:
     cpu_seconds: float = 0.0
     optimiser_steps: int = 0
     training_seconds: float = 0.0
-    """Of ``cpu_seconds``: inside trainings of one thread, validation included."""
+    """Wall time inside trainings, validation included. They run on one thread each, so it is part of
+    ``cpu_seconds`` unless the cores are shared with others."""
     n_trainings: int = 0
     """Members trained, a trial's inner folds and refits counted one by one."""
 
     def at_most(self, steps: int, n_trainings: int) -> float:
         """CPU seconds of more steps and trainings: a step costs what it did; everything else
         (processes, rows, permutation) is taken to grow with the trainings."""
-        rest = max(0.0, self.cpu_seconds - self.training_seconds)
-        per_step = self.training_seconds / self.optimiser_steps
-        return rest * n_trainings / self.n_trainings + per_step * steps
+        trained = min(self.training_seconds, self.cpu_seconds)
+        rest = self.cpu_seconds - trained
+        return rest * n_trainings / self.n_trainings + trained / self.optimiser_steps * steps
 
 
 class Budget(NamedTuple):
