@@ -70,8 +70,8 @@ class PhaseCost:
     cpu_seconds: float = 0.0
     optimiser_steps: int = 0
     training_seconds: float = 0.0
-    """Wall time inside trainings, validation included. They run on one thread each, so it is part of
-    ``cpu_seconds`` unless the cores are shared with others."""
+    """Wall time inside trainings, validation included. They run on one thread each, so it is part
+    of ``cpu_seconds`` unless the cores are shared with others."""
     n_trainings: int = 0
     """Members trained, a trial's inner folds and refits counted one by one."""
 
