@@ -80,8 +80,8 @@ class EntityLSTM(nn.Module):
         h = x.transpose(0, 1)
         for layer, weights in enumerate(self.lstm.all_weights):
             first = (h0[layer : layer + 1], c0[layer : layer + 1])
-            h = torch.lstm(h if layer == 0 else self.dropout(h), first, weights, True, 1, 0.0,
-                           True, False, False)[0]  # fmt: skip
+            h = h if layer == 0 else self.dropout(h)
+            h = torch.lstm(h, first, tuple(weights), True, 1, 0.0, True, False, False)[0]
         return h.transpose(0, 1)
 
 

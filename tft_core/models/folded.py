@@ -131,7 +131,7 @@ class FoldedBatch(torch.autograd.Function):
         scaled = mix * (gain / scale)[:, None, None]
         folded = torch.cat([scaled, -(mean[:, None] @ scaled)], dim=1)
         ctx.shown, ctx.pieces = None, None if shown is None else shown.pieces()
-        if ctx.pieces is None:
+        if shown is None or ctx.pieces is None:
             ctx.shown = None if shown is None else shown.by_row(h.dtype)
             seen = [h if ctx.shown is None else h * ctx.shown[:, None]]
             out = seen[0].flatten(0, 1).t() @ folded.flatten(0, 1)
