@@ -13,10 +13,6 @@ from tft_core.sequences.rows import RowTable
 PADDING = -1
 """Row number of a step before the asset's first row."""
 
-LONGEST_RUN = 4
-"""Neighbouring windows that stay together in a minibatch, at most."""
-RUNS_PER_BATCH = 8
-
 
 def window_index(
     rows: RowTable, end_rows: Int64[np.ndarray, " window"], length: int
@@ -111,9 +107,8 @@ def minibatches(
 ) -> list[Int64[np.ndarray, " window"]]:
     """Shuffle windows into near-equal minibatches of short runs of neighbouring windows.
 
-    Neighbours share rows, which are then encoded once. Runs are at most ``LONGEST_RUN`` windows
-    and a minibatch holds some ``RUNS_PER_BATCH`` of them at least, so that it still sees many
-    assets and dates: that costs no skill (docs/EXPERIMENTS.md).
+    Neighbours share rows, which are then encoded once; runs are at most four windows long
+    and at most a sixteenth of the batch, so a batch still sees many assets and dates.
 
     Args:
         batch_size: Most windows in a minibatch.
@@ -135,8 +130,7 @@ def minibatches(
             "min_steps_per_epoch"
         )
     if together is None:
-        most = max(1, min(LONGEST_RUN, round(n / n_batches / RUNS_PER_BATCH)))
-        run = most if run_length is None else run_length
+        run = max(1, min(4, n // n_batches // 16)) if run_length is None else run_length
         starts = np.arange(0, n, run)
         rng.shuffle(starts)
         order = (starts[:, None] + np.arange(run)).ravel()

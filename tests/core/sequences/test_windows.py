@@ -89,29 +89,6 @@ def test_an_epoch_has_the_least_number_of_steps_when_windows_allow() -> None:
     assert max(map(len, parts)) == 3
 
 
-@pytest.mark.parametrize(("batch_size", "run"), [(3, 1), (16, 2), (32, 4), (256, 4)])
-def test_neighbours_stay_together_in_runs_of_which_a_minibatch_holds_many(
-    batch_size: int, run: int
-) -> None:
-    n = 16 * batch_size
-    parts = minibatches(np.ones((n, 5), bool), batch_size, 16, np.random.default_rng(0))
-    for part in parts:
-        assert len(part) == batch_size
-        _, lengths = np.unique(part // run, return_counts=True)
-        assert (lengths == run).all()  # whole runs
-    assert len({tuple(part) for part in parts}) == len(parts)
-
-
-def test_windows_of_a_run_share_their_warm_up_rows() -> None:
-    rows = planted_rows(n_assets=4, n_days=63 * 42, n_features=4)
-    rng = np.random.default_rng(0)
-    index, bears_loss = epoch_windows(rows, rows.can_bear_loss, 63, 21, rng)
-    parts = minibatches(bears_loss, 32, 8, rng)
-    held = sum(len(np.unique(index[part])) for part in parts)
-    # a run of four: 63 + 3·42 rows for 4·63
-    assert held / sum(index[part].size for part in parts) == pytest.approx(189 / 252, abs=0.03)
-
-
 def test_too_few_windows_for_an_epochs_steps_are_refused() -> None:
     with pytest.raises(TrainingError, match="at least 16 windows and 32 loss rows, found 10"):
         minibatches(np.ones((10, 5), bool), 32, 16, np.random.default_rng(0))
