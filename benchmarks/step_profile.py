@@ -245,9 +245,11 @@ class Step:
         selection = self.member.selection["shared"]
         grad = torch.randn(len(batch.x), config.d_hidden)
         n, v, h, d = len(batch.x), config.n_features, config.vsn_hidden, config.d_hidden
-        flops = 6.0 * n * v * h * d  # out, ∂h, T
+        # rows lie asset by asset here, so that products leave out what the masks hide
+        share = 1.0 - config.vsn_dropout if config.vsn == "identified" else 1.0
+        flops = share * 6.0 * n * v * h * d  # out, ∂h, T
         flops += 4.0 * n * v * h**2 + 2.0 * n * v * h  # covariance there and back; slope
-        flops += 4.0 * n * v * d + 6.0 * v * h**2 * d  # masks; scales
+        flops += share * 4.0 * n * v * d + 6.0 * v * h**2 * d  # the constant unit; scales
         moved = FLOAT * (4.0 * n * v + 2.0 * n * v * h + 3.0 * v * h * d + 2.0 * n * d)
         return Part(
             "VSN",
