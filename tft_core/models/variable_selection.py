@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from tft_core.errors import ModelError
 from tft_core.models.blocks import FFN, GRN
 from tft_core.models.config import VsnForm
-from tft_core.models.folded import FoldedBatch, contribution_scale, hidden_units
+from tft_core.models.dropout import Dropout
+from tft_core.models.folded import FoldedBatch, Shown, contribution_scale, hidden_units
 
 MOMENTUM = 0.05
 
@@ -152,15 +153,13 @@ class IdentifiedSelection(VariableSelection):
 
     def _draw(
         self, group: Int[Tensor, " row"], n_groups: int, alive: Tensor | None
-    ) -> Float[Tensor, "variable row"] | None:
-        """m/(1−p) for every row: one draw per variable and group."""
+    ) -> Shown | None:
+        """m of every row: one draw per variable and group."""
         if self.dropout == 0.0:
             return None
-        keep = 1.0 - self.dropout
-        drawn = torch.rand(n_groups, self.n_variables, device=group.device) < keep
-        if alive is not None:
-            drawn = drawn[:, alive]
-        return (drawn.to(self.u.dtype) / keep).t().index_select(1, group)
+        share = 1.0 - self.dropout
+        drawn = torch.rand(n_groups, self.n_variables, device=group.device) < share
+        return Shown(drawn if alive is None else drawn[:, alive], share, group)
 
     @torch.no_grad()
     def _update(self, mean: Tensor, cov: Tensor, alive: Tensor | None) -> None:
@@ -238,7 +237,7 @@ class GrnSelection(VariableSelection):
         self.gain = nn.Parameter(torch.ones(v, 1, d))
         self.offset = nn.Parameter(torch.zeros(v, 1, d))
         self.weight_net = GRN(v * h, d, v, d_side=d_side, dropout=dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, x: Tensor, group: Tensor, side: Tensor, is_real: Tensor | None = None

@@ -3,6 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tft_core.models import folded
 from tft_core.models.variable_selection import (
     GrnSelection,
     IdentifiedSelection,
@@ -44,17 +45,25 @@ def plain_identified(
     return out
 
 
-def test_the_identified_fast_form_equals_its_plain_form_with_gradients(inputs) -> None:
+@pytest.mark.parametrize("p", [0.5, 0.9])  # at 0.9 groups show one variable or none
+@pytest.mark.parametrize("rows", ["mixed", "by group"])
+@pytest.mark.parametrize("cached_bytes", [1, 1 << 20])
+def test_the_identified_fast_form_equals_its_plain_form_with_gradients(
+    inputs, rows: str, p: float, cached_bytes: int, monkeypatch
+) -> None:
+    monkeypatch.setattr(folded, "CACHED_BYTES", cached_bytes)
     x, group, side = inputs
-    module = IdentifiedSelection(V, H, D, 0.5).train()
+    if rows == "by group":
+        group = group.sort().values
+    module = IdentifiedSelection(V, H, D, p).train()
     with torch.no_grad():
         module.u.uniform_(0.1, 2.0)
         module.bias.normal_()
     state = torch.random.get_rng_state()
     fast = module(x, group, side)
     torch.random.set_rng_state(state)
-    drawn = torch.rand(G, V) < 0.5
-    plain = plain_identified(module, x, (drawn.double() / 0.5)[group])
+    drawn = torch.rand(G, V) < 1.0 - p
+    plain = plain_identified(module, x, (drawn.double() / (1.0 - p))[group])
     torch.testing.assert_close(fast, plain, atol=1e-9, rtol=0)
     probe = torch.randn(N, D)
     parameters = list(module.parameters())
