@@ -1,8 +1,13 @@
-"""From promotion on: nights in order, catching up, backfills of the past, tracking."""
+"""From promotion on: nights in order, catching up, kills, backfills of the past, tracking."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -103,6 +108,19 @@ def test_nights_are_caught_up_in_order_and_done_once(workspace, monkeypatch, cap
     assert slipped == pytest.approx(10.0 * np.sign(position), rel=1e-6)
     with pytest.raises(DataError, match="must be of a published session"):
         track_published(workspace, fills=fills.assign(symbol="NONE"))
+
+
+def test_a_killed_night_goes_on_to_the_ledger_of_one_that_nobody_killed(workspace, tmp_path):
+    """The CI size of ``make test-faults``' nightly kills, in a process of its own (it forks)."""
+    home, root = workspace.settings.home, Path(__file__).parents[2]
+    run = [sys.executable, "-m", "tests.faults.nightly_kills"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    subprocess.run([*run, "miss", str(home)], check=True, cwd=root, env=environment)
+    kill = [*run, "kill", str(home), "--folder", str(tmp_path), "--random", "5", "--calls", "4"]
+    done = subprocess.run(kill, capture_output=True, text=True, cwd=root, env=environment)
+    row = json.loads(done.stdout.splitlines()[-1])
+    assert row["problems"] == []
+    assert row["n"] >= 5
 
 
 def test_the_record_that_live_is_held_against_is_the_reported_one(lifecycle):
