@@ -96,7 +96,8 @@ def _shared_rows(
         before, now = getattr(held.market, name)[offset : offset + n], getattr(market, name)[:n]
         is_same &= ((before == now) | (np.isnan(before) & np.isnan(now))).all(axis=1)
     n_same = n if is_same.all() else int(is_same.argmin())
-    return held.values[begin : n_same + offset - held.first_row]
+    # where history differs nothing is the same: an end below 0 would count from the back
+    return held.values[begin : max(n_same + offset - held.first_row, 0)]
 
 
 def _is_same_universe(one: Universe, other: Universe) -> bool:

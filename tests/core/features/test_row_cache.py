@@ -74,9 +74,10 @@ def test_an_earlier_session_and_another_symbol_are_built(store, cached):
     assert_same(cached.build(store, **span(-6)), store, **span(-6))
     assert cached.cache.n_hits == 0
     cached.build(store, **span(-2))
+    hits = cached.cache.n_hits  # of the four rows that were built for the earlier session
     few = {"symbols": ["S03", "S00"], **span(-2)}
     assert_same(cached.build(store, **few), store, **few)
-    assert cached.cache.n_hits == 0
+    assert cached.cache.n_hits == hits
 
 
 def test_rows_from_a_restatement_on_are_built_anew_the_ones_before_it_are_not(store, cached):
