@@ -162,7 +162,7 @@ def _ledger(home: Path) -> tuple[list[tuple], list[date]]:
     A publication's hash covers that time; ``Ledger.verify`` holds each against its rows.
     """
     with Ledger(tiny_settings(home).ledger_path) as ledger:
-        heads = ledger.publications().drop(columns=["published_at", "content_hash"])
+        heads = ledger.publications().drop(columns=["published_at", "payload_hash"])
         frames = [heads, ledger.signals(revision="all"), ledger.positions(revision="all")]
         sessions = ledger.sessions(STRATEGY_ID)
     rows = [tuple(map(str, row)) for frame in frames for row in frame.itertuples(index=False)]

@@ -79,7 +79,7 @@ class TFTInferencePipeline:
                 FeatureConfig, metadata.universe["features"], where="checkpoint features"
             ),
             self.universe_config,
-            RowCache(self._n_rows),
+            RowCache(2 * self._n_rows),  # assets pause, so a prediction asks for a few more
         )
         guards.refuse_mismatch(metadata, self.builder, self.scaler, ensemble.config)
 
