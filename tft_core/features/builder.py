@@ -169,13 +169,13 @@ class MegaFeatureBuilder:
         # rows that read more than bars are always built
         if self.cache is None or series is not None or tables or first_row >= len(market.dates):
             return built(first_row).traded_rows()
-        values = self.cache.known(market, universe, wanted, first_row)
-        n_known = 0 if values is None else len(values)
+        known = self.cache.known(market, universe, wanted, first_row)
+        parts = [] if known is None else [known]
+        n_known = sum(map(len, parts))
         has_session = market.has_session[first_row:, [market.symbols.index(s) for s in wanted]]
         if n_known < len(has_session):
-            fresh = built(first_row + n_known).values
-            values = fresh if values is None else np.concatenate([values, fresh])
-        assert values is not None
+            parts.append(built(first_row + n_known).values)
+        values = np.concatenate(parts)
         panel = FeaturePanel(
             values, market.dates[first_row:], wanted, self.feature_names, has_session
         )
