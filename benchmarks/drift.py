@@ -1,7 +1,7 @@
 """How often the drift guards stop a night for nothing, and what they find: two Markdown tables.
 
 ``python -m benchmarks.drift [--futures PATH]`` builds all features of the bundled sample (or of
-the futures), takes training quantiles from the five years before each January, and asks the guards
+the futures), takes training quantiles from the years before each January, and asks the guards
 on the sessions of the year after as serving would, 63 sessions at a time. Then the same newest rows
 with something broken in them.
 """
@@ -21,7 +21,6 @@ from tft_core.inference import ServingConfig
 from tft_core.inference.drift import drift_by_session
 from tft_core.training_pipeline.phases.production import feature_quantiles
 
-TRAINING_YEARS = 5
 LIMITS = ServingConfig()
 BREAKS = {
     "every feature's sign turned": lambda x, rng: -x,
@@ -29,26 +28,36 @@ BREAKS = {
     "columns in a random order": lambda x, rng: x[:, :, rng.permutation(x.shape[2])],
     "features 5 times as large": lambda x, rng: 5.0 * x,
     "features 5 times as small": lambda x, rng: x / 5.0,
-    "shifted by one deviation": lambda x, rng: x + np.nanstd(x, axis=(0, 1)),
+    "shifted by one deviation": lambda x, rng: x + deviations(x),
     "frozen at the first row": lambda x, rng: np.repeat(x[:1], len(x), axis=0),
     "assets exchanged": lambda x, rng: x[:, rng.permutation(x.shape[1])],
 }
+
+
+def deviations(values: np.ndarray) -> np.ndarray:
+    """Of each feature over time and assets; NaN for one that is never known."""
+    flat = values.reshape(-1, values.shape[-1])
+    known = np.isfinite(flat).any(axis=0)
+    out = np.full(flat.shape[1], np.nan)
+    out[known] = np.nanstd(flat[:, known], axis=0)
+    return out
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--futures", type=Path, help="bars.parquet instead of the sample")
     parser.add_argument("--every", type=int, default=5, help="sessions between two questions")
+    parser.add_argument("--years", type=int, default=5, help="of training")
     options = parser.parse_args(arguments)
     bars = sample_bars() if options.futures is None else pd.read_parquet(options.futures)
     panel = features(bars)
-    years = range(panel.dates[0].year + TRAINING_YEARS + 1, panel.dates[-1].year + 1)
+    years = range(panel.dates[0].year + options.years + 1, panel.dates[-1].year + 1)
     rng = np.random.default_rng(0)
     quiet: list[np.ndarray] = []
     broken: dict[str, list[np.ndarray]] = {name: [] for name in BREAKS}
     for year in years:
         start = pd.Timestamp(year, 1, 1)
-        training = panel.between(start - pd.DateOffset(years=TRAINING_YEARS), start)
+        training = panel.between(start - pd.DateOffset(years=options.years), start)
         table = feature_quantiles(training.values[training.has_session], panel.feature_names)
         edges = np.array([table[name] for name in panel.feature_names], dtype=np.float64)
         inside = np.flatnonzero((panel.dates >= start) & (panel.dates.year == year))
@@ -59,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 newest = panel.values[row - LIMITS.drift_sessions + 1 : row + 1]
                 newest = breaks(newest, rng).astype(np.float32)
                 broken[name].append(medians(newest, edges, np.array([len(newest) - 1])))
+    print(f"trained on {options.years} years")
     show(np.concatenate(quiet), {name: np.concatenate(made) for name, made in broken.items()})
 
 
