@@ -7,6 +7,7 @@ past reproduces the out-of-sample record. Nothing here trains or tunes.
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Literal
@@ -74,14 +75,18 @@ class TFTInferencePipeline:
         self.universe_config = build_dataclass(
             UniverseConfig, metadata.universe["config"], where="checkpoint universe"
         )
+        features = build_dataclass(
+            FeatureConfig, metadata.universe["features"], where="checkpoint features"
+        )
+        every = MegaFeatureBuilder(features, self.universe_config)
+        guards.refuse_mismatch(metadata, every, self.scaler, ensemble.config)
+        used = set(metadata.feature_names)
+        groups = tuple(name for name, names in every.groups.items() if used & set(names))
         self.builder = MegaFeatureBuilder(
-            build_dataclass(
-                FeatureConfig, metadata.universe["features"], where="checkpoint features"
-            ),
+            replace(features, groups=groups),  # what the model does not read is not built
             self.universe_config,
             RowCache(2 * self._n_rows),  # assets pause, so a prediction asks for a few more
         )
-        guards.refuse_mismatch(metadata, self.builder, self.scaler, ensemble.config)
 
     @classmethod
     def from_checkpoint(

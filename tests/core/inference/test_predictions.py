@@ -10,6 +10,8 @@ import pytest
 import torch
 from served_support import SERVING, SYMBOLS
 
+from tft_core.checkpoint_manager import CheckpointManager
+from tft_core.features.builder import MegaFeatureBuilder
 from tft_core.inference import InferenceResult, TFTInferencePipeline
 from tft_core.positions import next_positions
 
@@ -147,3 +149,15 @@ def test_the_number_of_threads_changes_no_bit_and_torch_has_its_own_back(
     assert result.metadata["threads"] == threads
     assert result.raw_output == alone.raw_output
     assert result.feature_importance == alone.feature_importance
+
+
+def test_groups_that_the_model_does_not_read_are_not_built(model, store, served):
+    manager = CheckpointManager(served.checkpoint.parent.parent)
+    state, metadata = manager.load(served.checkpoint)
+    everything = metadata.replace(version=0, universe={**metadata.universe, "features": {}},
+                                  catalogue_hash=MegaFeatureBuilder().catalogue_hash())  # fmt: skip
+    whole = TFTInferencePipeline.from_checkpoint(manager.save(state, everything), serving=SERVING)
+    assert set(whole.builder.groups) == set(model.builder.groups)
+    assert len(whole.builder.feature_names) < len(MegaFeatureBuilder().feature_names)
+    day = served.sessions[-1]
+    assert whole.predict(day, store).positions == model.predict(day, store).positions
