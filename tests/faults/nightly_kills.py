@@ -77,6 +77,7 @@ def nightly_kills(
     folder: Path, n_random: int = 60, n_calls: int = 40, template: Path | None = None
 ) -> Row:
     """Kill and judge; ``template`` is a home that ``make_template`` made, default a new one."""
+    folder.mkdir(parents=True, exist_ok=True)
     home = folder / "home"
     if template is None:
         template = folder / "template"

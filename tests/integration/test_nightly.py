@@ -118,8 +118,19 @@ def test_a_killed_night_goes_on_to_the_ledger_of_one_that_nobody_killed(workspac
     run = [sys.executable, "-m", "tests.faults.nightly_kills"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
     subprocess.run([*run, "miss", str(home)], check=True, cwd=root, env=environment)
-    kill = [*run, "kill", str(home), "--folder", str(tmp_path), "--random", "5", "--calls", "4"]
+    kill = [
+        *run,
+        "kill",
+        str(home),
+        "--folder",
+        str(tmp_path / "kills"),
+        "--random",
+        "5",
+        "--calls",
+        "4",
+    ]
     done = subprocess.run(kill, capture_output=True, text=True, cwd=root, env=environment)
+    assert done.stdout, done.stderr[-2000:]
     row = json.loads(done.stdout.splitlines()[-1])
     assert row["problems"] == []
     assert row["n"] >= 5
@@ -167,7 +178,7 @@ def test_a_session_is_served_by_the_model_that_was_in_production_then(workspace)
     state, metadata = registry.load(first)
     seen = days[2].date().isoformat()
     newer = registry.save(state, metadata.replace(version=0, trained_through=seen))
-    registry.promote(newer, "refitted on three more sessions")
+    registry.promote(newer, "refitted on three more sessions", effective=seen)
     then = {day: model_of_session(workspace, day.date()) for day in days}
     assert [then[day] for day in days[:2]] == [(first, True)] * 2
     assert [then[day] for day in days[2:]] == [(newer, True)] * 4
