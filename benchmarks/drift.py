@@ -48,9 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--futures", type=Path, help="bars.parquet instead of the sample")
     parser.add_argument("--every", type=int, default=5, help="sessions between two questions")
     parser.add_argument("--years", type=int, default=5, help="of training")
+    parser.add_argument("--since", type=int, default=0, help="year of the first bar read")
     options = parser.parse_args(arguments)
     bars = sample_bars() if options.futures is None else pd.read_parquet(options.futures)
-    panel = features(bars)
+    panel = features(bars[pd.DatetimeIndex(bars["date"]).year >= options.since])
     years = range(panel.dates[0].year + options.years + 1, panel.dates[-1].year + 1)
     rng = np.random.default_rng(0)
     quiet: list[np.ndarray] = []
