@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +22,6 @@ from scipy import stats
 
 from benchmarks.planted import N_ASSETS, N_TRUE, auc, planted_rows
 from tft_core.feature_selection import (
-    INFORMATIVE,
     NOT_ABOVE_CHANCE,
     FeatureSelectionConfig,
     PrefilterResult,
@@ -32,6 +30,7 @@ from tft_core.feature_selection import (
     screen,
     stability_report,
 )
+from tft_core.feature_selection.chance import shadow_threshold
 from tft_core.models.config import XTrendConfig
 from tft_core.models.ensemble import Ensemble
 from tft_core.sequences import RowTable
@@ -45,11 +44,11 @@ FOLD_ENDS = (750, 1000, 1250)
 GAP, TEST_DAYS, PURGE, VALIDATION = 10, 2500, 2, 0.2
 SEEDS = (0, 1, 2)
 TRAINING = TrainingConfig(
-    lr=3e-3,
+    lr=1.5e-3,
     batch_size=32,
     pretrain_epochs=0,
-    finetune_epochs=20,
-    patience=20,
+    finetune_epochs=40,
+    patience=12,
     cost_factor=0.0,
     threads=1,
 )
@@ -59,12 +58,14 @@ MODEL = XTrendConfig(
     d_hidden=32,
     n_heads=2,
     lstm_layers=1,
-    seq_len=42,
-    warmup=21,
+    seq_len=26,
+    warmup=5,
     context_mode="none",
     vsn_hidden=4,
 )
-EXPLORATION = ExplorationConfig(n_seeds=len(SEEDS), n_shadows=64, permutation_windows=64, ig_windows=0)
+EXPLORATION = ExplorationConfig(
+    n_seeds=len(SEEDS), n_shadows=128, permutation_windows=48, ig_windows=0
+)
 SELECTION = FeatureSelectionConfig(final_min_features=0)
 FIRST_SEED = 100
 """Data sets 0 to 99 were looked at while the network was being chosen."""
@@ -78,6 +79,9 @@ class Condition:
     ic: float
     non_linear: bool
     data_sets: int
+    plain: int = 0
+    """Data sets on which the TFT's own VSN is trained too: it takes five times as long."""
+    ablation: bool = True
 
     @property
     def name(self) -> str:
@@ -86,12 +90,12 @@ class Condition:
 
 
 CONDITIONS = (
-    Condition(60, 0.10, False, 5),
-    Condition(60, 0.0, False, 30),
-    Condition(210, 0.10, False, 5),
-    Condition(60, 0.35, False, 5),
-    Condition(60, 0.35, True, 5),
-    Condition(210, 0.0, False, 5),
+    Condition(60, 0.10, False, 5, plain=5),
+    Condition(60, 0.0, False, 30, plain=2, ablation=False),
+    Condition(210, 0.10, False, 5, plain=2),
+    Condition(60, 0.35, False, 5, plain=2),
+    Condition(60, 0.35, True, 5, plain=2),
+    Condition(210, 0.0, False, 5, ablation=False),
     Condition(210, 0.35, False, 5),
     Condition(210, 0.35, True, 5),
 )
@@ -106,7 +110,7 @@ def main() -> None:
     conditions = [c for c in CONDITIONS if options.only in c.name]
     if options.what == "run":
         for condition, number in _by_turns(conditions):
-            run(condition, FIRST_SEED + number, options.state)
+            run(condition, number, options.state)
     else:
         print_tables(conditions, options.state)
 
@@ -119,8 +123,9 @@ def _by_turns(conditions: list[Condition]) -> Iterator[tuple[Condition, int]]:
             yield condition, number
 
 
-def run(condition: Condition, seed: int, state: Path) -> None:
+def run(condition: Condition, number: int, state: Path) -> None:
     """All that one data set is asked, unless it is there or another process is at it."""
+    seed = FIRST_SEED + number
     folder = state / condition.name / str(seed)
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / "result.json"
@@ -144,11 +149,13 @@ def run(condition: Condition, seed: int, state: Path) -> None:
             sharpe["all + shadows"] = ensemble_sharpe
         records = pd.concat(parts, ignore_index=True)
         records.to_parquet(folder / "records.parquet")
-        plain, sharpe["plain VSN"] = explore_fold(rows, FOLD_ENDS[-1], filtered[1250].kept, "tft")
-        plain.to_parquet(folder / "plain.parquet")
         kept = filtered[FOLD_ENDS[-1]]
+        if number < condition.plain:
+            plain, sharpe["plain VSN"] = explore_fold(rows, FOLD_ENDS[-1], kept.kept, "tft")
+            plain.to_parquet(folder / "plain.parquet")
         report = stability_report(records, SELECTION, prefiltered=kept.kept)
-        sharpe |= ablation(rows, kept.kept, report, seed)
+        if condition.ablation:
+            sharpe |= ablation(rows, kept.kept, report, seed)
         result = {
             "kept": list(kept.kept),
             "dropped": {name: drop.stand_in for name, drop in kept.dropped.items()},
@@ -190,7 +197,9 @@ def explore_fold(
     """Exploration records of one fold and its members' Sharpe ratio on the test days."""
     narrow = rows.select_features(kept)
     fit, validation = split(narrow, end)
-    wide = with_shadows(narrow, validation, EXPLORATION.n_shadows) if form == "identified" else narrow
+    wide = (
+        with_shadows(narrow, validation, EXPLORATION.n_shadows) if form == "identified" else narrow
+    )
     model = replace(MODEL, n_features=wide.n_features, vsn=form)
     members = [train_member(wide, fit, validation, model, TRAINING, seed) for seed in SEEDS]
     settings = EXPLORATION if form == "identified" else replace(EXPLORATION, permutation_windows=0)
@@ -247,3 +256,163 @@ def _screened(rows: RowTable, kept: PrefilterResult) -> pd.DataFrame:
         narrow.date_index[known],
         SELECTION,
     )
+
+
+RULES = (
+    "ours",
+    "weight, 95 % shadow line",
+    "permutation, 95 % shadow line",
+    "|IC|, Benjamini-Hochberg",
+    "TFT's VSN, plan's rule",
+)
+
+
+def print_tables(conditions: list[Condition], state: Path) -> None:
+    """What was picked and how well, per condition and rule; then verdicts; then Sharpe ratios."""
+    picked, verdicts, sharpes = [], [], []
+    for condition in conditions:
+        for done in sorted((state / condition.name).glob("*/result.json")):
+            told = Outcome.read(done.parent, condition)
+            picked += told.rules()
+            verdicts.append(told.verdict())
+            sharpes += [
+                {
+                    "condition": condition.name,
+                    "data": done.parent.name,
+                    "set": name,
+                    "sharpe": value,
+                }
+                for name, value in told.result["sharpe"].items()
+            ]
+    order = [c.name for c in conditions]
+    by_rule = _means(pd.DataFrame(picked), ["condition", "rule"])
+    print(by_rule.reindex(list(product(order, RULES))).dropna(how="all").to_markdown())
+    frame = pd.DataFrame(verdicts)
+    print(pd.crosstab(frame["condition"], frame["verdict"]).reindex(order).dropna().to_markdown())
+    agreement = _means(frame.drop(columns="verdict"), ["condition"])
+    print(agreement.reindex(order).dropna(how="all").to_markdown())
+    wide = pd.DataFrame(sharpes).pivot(index=["condition", "data"], columns="set", values="sharpe")
+    for name in [n for n in wide.columns if n != "all"]:
+        wide[f"{name} − all"] = wide[name] - wide["all"]
+    told = _means(wide.reset_index("condition"), ["condition"])
+    print(told.reindex(order).T.to_markdown())
+
+
+def _means(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Mean ± standard error over data sets, and their number."""
+    groups = frame.groupby(by)
+    mean, error, count = groups.mean(), groups.sem(), groups.count()
+    told = {
+        name: [
+            _with_error(m, e, n)
+            for m, e, n in zip(mean[name], error[name], count[name], strict=True)
+        ]
+        for name in mean.columns
+    }
+    return pd.DataFrame(told, index=mean.index)
+
+
+def _with_error(mean: float, error: float, count: int) -> str:
+    if np.isnan(mean):
+        return ""
+    return f"{mean:.2f} ({count})" if np.isnan(error) else f"{mean:.2f} ± {error:.2f} ({count})"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One data set: its records, and every rule applied to them."""
+
+    condition: Condition
+    result: dict
+    report: StabilityReport
+    records: pd.DataFrame
+    screened: pd.DataFrame
+    plain: pd.DataFrame | None
+
+    @classmethod
+    def read(cls, folder: Path, condition: Condition) -> "Outcome":
+        result = json.loads((folder / "result.json").read_text())
+        records = pd.read_parquet(folder / "records.parquet")
+        plain = folder / "plain.parquet"
+        return cls(
+            condition,
+            result,
+            stability_report(records, SELECTION, prefiltered=result["kept"]),
+            records,
+            pd.read_parquet(folder / "screen.parquet"),
+            pd.read_parquet(plain) if plain.exists() else None,
+        )
+
+    def rules(self) -> list[dict[str, object]]:
+        """AUC, false discoveries and power of every rule among the kept features."""
+        kept = self.result["kept"]
+        table = self.report.table.reindex(kept)
+        shadows = self.records["is_shadow"]
+        permutation = self.records.groupby("feature")["perm_dposition"].mean()
+        names = self.records.loc[shadows, "feature"].unique()
+        line = shadow_threshold(permutation[names].to_numpy(), SELECTION.shadow_quantile)
+        screened = self.screened.reindex(kept)
+        p_ic = 2.0 * stats.norm.sf(screened["ic_t"].abs())
+        is_on = self.report.verdict != NOT_ABOVE_CHANCE
+        rules = {
+            "ours": (table["evidence"], table["passes"] & is_on),
+            "weight, 95 % shadow line": (table["evidence"], table["above_shadow"]),
+            "permutation, 95 % shadow line": (permutation[kept], permutation[kept] > line),
+            "|IC|, Benjamini-Hochberg": (
+                screened["ic"].abs(),
+                stats.false_discovery_control(p_ic) <= SELECTION.max_fdr,
+            ),
+        }
+        if self.plain is not None:
+            weight = self.plain.pivot(index="seed", columns="feature", values="weight")[kept]
+            rules["TFT's VSN, plan's rule"] = (
+                weight.mean(),
+                weight.mean() > SELECTION.vsn_weight_threshold,
+            )
+        is_true = self.is_true(kept)
+        found = []
+        for name, (score, picks) in rules.items():
+            picks = np.asarray(picks, dtype=bool)
+            found.append(
+                {
+                    "condition": self.condition.name,
+                    "rule": name,
+                    "AUC": auc(np.asarray(score), is_true) if is_true.any() else np.nan,
+                    "FDR": float((picks & ~is_true).sum() / max(picks.sum(), 1)),
+                    "power": float(picks[is_true].mean()) if is_true.any() else np.nan,
+                    "picked": float(picks.sum()),
+                }
+            )
+        return found
+
+    def is_true(self, names: list[str]) -> np.ndarray:
+        if self.condition.ic == 0.0:
+            return np.zeros(len(names), dtype=bool)
+        return np.array([int(name[1:]) < N_TRUE for name in names])
+
+    def verdict(self) -> dict[str, object]:
+        """The verdict and how far repeated explorations agree."""
+        told, kept = self.report.agreement, self.result["kept"]
+        weight = self.records[~self.records["is_shadow"]]
+        last = weight[weight["fold"] == weight["fold"].max()]
+        is_true = self.is_true(kept)
+        by_seed = last.pivot(index="seed", columns="feature", values="weight")[kept].to_numpy()
+        one = [auc(row, is_true) for row in by_seed] if is_true.any() else [np.nan]
+        return {
+            "condition": self.condition.name,
+            "verdict": self.report.verdict,
+            "AUC, one seed, newest fold": float(np.mean(one)),
+            "AUC, 3 seeds, newest fold": auc(by_seed.mean(axis=0), is_true)
+            if is_true.any()
+            else np.nan,
+            "Spearman weight-permutation": self.report.statistics["weight_permutation_spearman"],
+            "τ of seeds": told["seeds_within_fold"]["kendall"],
+            "Nogueira of seeds": told["seeds_within_fold"]["nogueira"],
+            "τ of folds": told["folds"]["kendall"],
+            "Nogueira of folds": told["folds"]["nogueira"],
+            "CPU s": self.result["cpu_s"],
+        }
+
+
+if __name__ == "__main__":
+    main()

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from scipy import stats
 
 _PERMUTATIONS, _AT_ONCE = 5_000, 500
+_MIN_SHADOWS = 8
 
 
 def shadow_threshold(shadows: Float[np.ndarray, " shadow"], quantile: float) -> float:
@@ -65,6 +66,52 @@ def chance_p_value(
         ]
     )
     return float((1 + np.sum(drawn <= observed + 1e-9)) / (1 + _PERMUTATIONS))
+
+
+def tail_p_values(
+    features: Float[np.ndarray, " feature"], shadows: Float[np.ndarray, " shadow"]
+) -> Float[np.ndarray, " feature"]:
+    """Probability that a shadow's evidence reaches each feature's.
+
+    (1 + number of shadows at or above) / (1 + n) up to the shadows' upper quartile u. Beyond it
+    too few shadows are left to count, and the exceedances over u are taken as exponential:
+    P(> t) = P(> u) · exp(−(t − u)/mean excess). That is a generalised Pareto tail of shape 0;
+    evidence averaged over runs has a lighter one, so it errs to the careful side. NaN where
+    evidence is missing; all NaN with fewer than 8 shadows.
+
+    Source:
+        Knijnenburg, Wessels, Reinders, Shmulevich, Bioinformatics 25 (2009): fewer
+        permutations, more accurate p values.
+    """
+    known = np.sort(shadows[np.isfinite(shadows)])
+    out = np.full(len(features), np.nan)
+    n = len(known)
+    if n < _MIN_SHADOWS:
+        return out
+    here = np.isfinite(features)
+    n_above = n - np.searchsorted(known, features[here], side="left")
+    p = (1.0 + n_above) / (1.0 + n)
+    n_tail = n // 4
+    u = float(known[-n_tail - 1])
+    excess = float(np.mean(known[-n_tail:] - u))
+    if excess > 0.0:  # no spread above u: the count is all there is
+        tail = (1.0 + n_tail) / (1.0 + n) * np.exp(-(features[here] - u) / excess)
+        p = np.where(features[here] > u, np.minimum(p, tail), p)
+    out[here] = p
+    return out
+
+
+def q_values(p: Float[np.ndarray, " feature"]) -> Float[np.ndarray, " feature"]:
+    """Least false discovery rate at which each feature is among the discoveries; NaN stays.
+
+    Source:
+        Benjamini & Hochberg 1995.
+    """
+    out = np.full(len(p), np.nan)
+    known = np.isfinite(p)
+    if known.any():
+        out[known] = stats.false_discovery_control(p[known], method="bh")
+    return out
 
 
 def smallest_p_value(n_features: int, n_shadows: int, n_true: int) -> float:

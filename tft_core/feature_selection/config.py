@@ -35,6 +35,8 @@ class FeatureSelectionConfig:
     """Share of shadows that a feature must beat. How many there are is set for the exploration
     pass, and bounds what can be shown: with 20 shadows six true ones among 60 features can
     not be told from luck."""
+    max_fdr: float = 0.2
+    """Largest expected share of useless features among those that pass."""
     chance_level: float = 0.05
     """Level of the test of all features against all shadows behind ``not_above_chance``."""
     agreement_threshold: float = 0.9
@@ -61,7 +63,7 @@ class FeatureSelectionConfig:
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
                 raise ConfigError(f"selection.{name} must lie in [0, 1], found {value:g}")
-        for name in ("shadow_quantile", "chance_level", "confidence"):
+        for name in ("shadow_quantile", "max_fdr", "chance_level", "confidence"):
             value = getattr(self, name)
             if not 0.0 < value < 1.0:
                 raise ConfigError(f"selection.{name} must lie in (0, 1), found {value:g}")

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tft_core.feature_selection.chance import mean_interval, shadow_threshold
+from tft_core.feature_selection.chance import (
+    mean_interval,
+    q_values,
+    shadow_threshold,
+    tail_p_values,
+)
 from tft_core.feature_selection.config import FeatureSelectionConfig
 from tft_core.feature_selection.evidence import (
     PERMUTATION,
@@ -92,7 +97,12 @@ def feature_figures(
         n_votes >= config.stability_min_folds * n_present
     )
     table["permutation_agrees"] = table["perm_excess_low"] > 0.0
-    table["passes"] = table[["above_shadow", "folds_agree", "permutation_agrees"]].all(axis=1)
+    p_value = tail_p_values(table["evidence"].to_numpy(), mean[shadows].to_numpy())
+    table["q_value"] = q_values(p_value)
+    table["is_discovery"] = table["q_value"] <= config.max_fdr
+    table["passes"] = table[
+        ["above_shadow", "is_discovery", "folds_agree", "permutation_agrees"]
+    ].all(axis=1)
     table["stable"] = _plan_rule(share, config)
     table["rank"] = table["evidence"].rank(ascending=False, method="first", na_option="bottom")
     limits = {

@@ -1,7 +1,8 @@
 """Tier 2: what the exploration folds, taken together, say about each feature.
 
-The rule: a feature is recommended if its evidence beats the shadows', in most of the folds
-that had it, and permuting it moves the model more than permuting a shadow does. The evidence
+The rule: a feature is recommended if its evidence stands out from the shadows' at a bounded
+false discovery rate, beats their line in most of the folds that had it, and permuting it moves
+the model more than permuting a shadow does. The evidence
 is the selection network's weight; where the weights do not rank features as the model uses
 them, it is the permutation importance. Where all features together can't be told from the
 shadows, nothing is recommended and the pre-filtered set goes on.

@@ -162,6 +162,8 @@ def with_fates(
             return "never_explored"
         if not row.above_shadow:
             return "below_shadows"
+        if not row.is_discovery:
+            return "false_discoveries_too_likely"
         if not row.folds_agree:
             return "folds_disagree"
         if not row.permutation_agrees:

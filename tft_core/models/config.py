@@ -50,9 +50,9 @@ class XTrendConfig:
     vsn: VsnForm = "identified"
     vsn_hidden: int = 8
     """Hidden units per variable."""
-    vsn_penalty: float = 4.0
-    """λ of the identified form: enters the loss times ‖w‖₁/(√V‖w‖₂), which is 1 when all
-    variables weigh the same."""
+    vsn_penalty: float = 2.0
+    """λ of the identified form, in units of annualised Sharpe: enters the loss times the mean
+    weight, which starts at 1."""
     vsn_dropout: float = 0.5
     """Share of variables hidden from each asset in a training minibatch (identified form)."""
     share_vsn: bool = True

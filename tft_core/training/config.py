@@ -19,7 +19,7 @@ class TrainingConfig:
     """Most epochs on net returns; early stopping counts these."""
     lr: float = 1e-3
     weight_decay: float = 1e-5
-    selection_lr: float = 3e-2
+    selection_lr: float = 1e-2
     """Adam rate of the identified VSN's weights u."""
     penalty_ramp: float = 0.33
     """Share of all configured epochs over which the identified VSN's penalty λ grows from 0:

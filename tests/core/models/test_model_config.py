@@ -45,7 +45,7 @@ OURS = {
     "context_pool": 0,  # contexts of a minibatch are drawn from a pool that its targets share
     "causal_contexts": True,  # footnote 4 of the paper is the option
     # of the identified form, which the preset does not have
-    "vsn_penalty": 4.0,
+    "vsn_penalty": 2.0,
     "vsn_dropout": 0.5,
 }
 
