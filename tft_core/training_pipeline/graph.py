@@ -49,14 +49,14 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="fold",
         upstream=(("market_data", "upto"),),
         sections=("universe", "features", "costs"),
-        code_version="2",
+        code_version="3",
     ),
     AssetSpec(
         name="prefiltered_features",
         partitions="fold",
         upstream=(("mega_features", "upto"),),
         sections=("selection",),
-        code_version="1",
+        code_version="2",
     ),
     AssetSpec(
         name="exploration_fold",
@@ -71,7 +71,7 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="fold",
         upstream=(("exploration_fold", "upto"), ("prefiltered_features", "same")),
         sections=("selection",),
-        code_version="1",
+        code_version="2",
     ),
     AssetSpec(
         name="optuna_study",

@@ -125,6 +125,13 @@ def load_training_data(
     return data
 
 
+def asset_classes(workspace: Workspace, key: str, symbols: tuple[str, ...]) -> np.ndarray:
+    """Class of each symbol as feature partition ``key`` recorded it."""
+    told = workspace.artifacts.read("mega_features", key).frame("instruments.parquet")
+    by_symbol = told.set_index("symbol")["asset_class"]
+    return by_symbol.reindex(list(symbols)).fillna("unclassified").to_numpy(dtype=str)
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingRows:
     """Scaled rows of a training window with the masks of its parts."""

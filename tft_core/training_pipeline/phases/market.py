@@ -97,6 +97,15 @@ def mega_features(
             }
         ),
     )
+    draft.write_frame(
+        "instruments.parquet",
+        pd.DataFrame(
+            {
+                "symbol": list(symbols),
+                "asset_class": instruments["asset_class"].fillna("unclassified").to_numpy(),
+            }
+        ),
+    )
     coverage = feature_coverage(panel.values, has_session, builder.feature_names)
     groups = {name: group for group, names in builder.groups.items() for name in names}
     by_group = coverage.groupby(coverage.index.map(groups)).mean()

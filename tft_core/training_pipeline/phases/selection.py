@@ -7,11 +7,14 @@ import numpy as np
 import pandas as pd
 
 from tft_core.checks import selection_is_above_chance, training_converged
+from tft_core.config import Settings
 from tft_core.feature_selection import (
     FeatureSelectionConfig,
     PrefilterResult,
     StabilityReport,
+    cross_check,
     prefilter,
+    screen,
     stability_report,
 )
 from tft_core.folds import FoldConfig, split_sessions
@@ -25,7 +28,13 @@ from tft_core.training.exploration import ExplorationConfig, explore
 from tft_core.training.progress import ConsoleProgress
 from tft_core.training_pipeline.artifacts import Draft
 from tft_core.training_pipeline.epochs import epochs_table
-from tft_core.training_pipeline.rows import FoldData, load_training_data, training_rows
+from tft_core.training_pipeline.rows import (
+    FoldData,
+    TrainingRows,
+    asset_classes,
+    load_training_data,
+    training_rows,
+)
 from tft_core.training_pipeline.workspace import Progress, Workspace
 
 
@@ -37,7 +46,10 @@ def prefiltered_features(
     folds = workspace.settings.build(FoldConfig, "folds")
     split = split_sessions(data.dates, workspace.plan.fold(key), folds)
     result = prefilter_rows(
-        data, split.train, workspace.settings.build(FeatureSelectionConfig, "selection")
+        data,
+        split.train,
+        workspace.settings.build(FeatureSelectionConfig, "selection"),
+        asset_classes(workspace, key, data.panel.symbols),
     )
     draft.write_json("prefilter.json", result.to_dict())
     draft.write_frame("table_prefilter.parquet", result.table().reset_index())
@@ -54,10 +66,23 @@ def prefiltered_features(
 
 
 def prefilter_rows(
-    data: FoldData, sessions: np.ndarray, config: FeatureSelectionConfig
+    data: FoldData,
+    sessions: np.ndarray,
+    config: FeatureSelectionConfig,
+    asset_class: np.ndarray | None = None,
 ) -> PrefilterResult:
-    """Tier 1 on the asset sessions of some dates."""
-    return prefilter(data.values_of(sessions), data.panel.feature_names, config)
+    """Tier 1 on the asset sessions of some dates.
+
+    Args:
+        asset_class: Class of each symbol, for the coverage table by class.
+    """
+    of_rows = None
+    if asset_class is not None:
+        has_session = np.isfinite(data.close[sessions])
+        of_rows = asset_class[np.nonzero(has_session)[1]].tolist()
+    return prefilter(
+        data.values_of(sessions), data.panel.feature_names, config, asset_class=of_rows
+    )
 
 
 def exploration_fold(
@@ -88,6 +113,7 @@ def exploration_fold(
     )
     records = result.records.assign(fold=key)
     draft.write_frame("records.parquet", records)
+    draft.write_frame("screen.parquet", screened(data, part, kept, settings).reset_index())
     history = epochs_table(result.histories)
     draft.write_frame("histories.parquet", history)
     draft.findings.extend(training_converged(history))
@@ -106,6 +132,25 @@ def exploration_fold(
         top_lift=finite_or_none(float(top.iloc[0] * len(kept))),
         seconds_training=round(result.seconds_training, 1),
         seconds_measuring=round(result.seconds_measuring, 1),
+    )
+
+
+def screened(
+    data: FoldData, part: TrainingRows, kept: tuple[str, ...], settings: Settings
+) -> pd.DataFrame:
+    """Rank IC and mutual information of the unscaled features on the training rows.
+
+    As of:
+        The last label of the training rows, which is complete before the purge's end.
+    """
+    rows = part.rows
+    day, asset = rows.date_index[part.train], rows.asset_id[part.train]
+    return screen(
+        data.panel.select(kept).values[day, asset],
+        kept,
+        rows.scaled_label[part.train],
+        day,
+        settings.build(FeatureSelectionConfig, "selection"),
     )
 
 
@@ -136,11 +181,18 @@ def vsn_stability_report(
         pre.kept,
         clusters=pre.clusters,
     )
+    newest = workspace.artifacts.read("exploration_fold", key)
+    checked = cross_check(newest.frame("screen.parquet").set_index("feature"), report)
     draft.write_json("report.json", report.to_dict())
     draft.write_frame("table_features.parquet", report.table.reset_index())
+    draft.write_frame("records.parquet", records)
+    draft.write_frame("weights.parquet", report.vsn_weight_per_fold.reset_index())
+    draft.write_frame("cross_check.parquet", checked.reset_index())
     draft.write_text(
         "stability.html",
-        stability_page(report, title=f"Feature stability, fold {key}", prefilter=pre),
+        stability_page(
+            report, title=f"Feature stability, fold {key}", prefilter=pre, screened=checked
+        ),
     )
     weights = report.vsn_weight_per_fold.mean(axis=1).sort_values(ascending=False)
     draft.write_bytes("weights.png", weights_bar(weights.head(30)))
@@ -153,6 +205,7 @@ def vsn_stability_report(
         n_recommended=len(report.recommended_features),
         n_stable_plan_rule=len(report.stable_features),
         n_filled=len(report.filled_features),
+        n_flagged=int((checked["flag"] != "").sum()),
         n_prefiltered=len(pre.kept),
         n_folds=report.n_folds,
         n_seeds=report.n_seeds,
