@@ -8,7 +8,7 @@ BENCH_STAMP := $(BENCH_VENV)/.installed
 EXPORTS := OMP_NUM_THREADS=1 DAGSTER_HOME=$(CURDIR)/dagster_home
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-faults security check ui docs bench \
+.PHONY: help install run test test-slow test-faults security check wheel ui docs bench \
 	bench-features bench-train bench-profile bench-plan clean
 
 help:  ## List the targets
@@ -45,6 +45,10 @@ security: .venv-security/.installed  ## bandit (findings beyond the answered one
 	.venv-security/bin/python -m pip install --quiet --disable-pip-version-check \
 		bandit==1.9.4 pip-audit==2.10.1
 	@touch $@
+
+wheel: install  ## Build the wheel into dist/; it runs where there is no checkout
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
+	@ls dist/*.whl
 
 check: install  ## What CI would refuse: lint, types, import walls, tests
 	$(BIN)/ruff check .

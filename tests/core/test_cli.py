@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,6 +13,7 @@ from tft_core.cli import main
 from tft_core.data.store import MarketDataStore
 from tft_core.data.synthetic import synthetic_market
 
+ROOT = Path(__file__).parents[2]
 TOML = """
 default_profile = "tiny"
 [folds]
@@ -93,6 +95,28 @@ def test_a_missing_column_is_named(home, capsys):
     pd.DataFrame({"date": ["2020-01-02"], "symbol": ["A"], "open": [1.0]}).to_csv(path)
     assert main(["ingest", str(path)]) == 1
     assert "close" in capsys.readouterr().err
+
+
+def test_the_sample_brings_a_configuration_where_there_is_none(tmp_path, monkeypatch, capsys):
+    for name in ("TFT_CONFIG", "TFT_HOME", "TFT_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert main(["sample"]) == 0
+    assert f"wrote {tmp_path / 'tft.toml'}" in capsys.readouterr().out
+    assert (tmp_path / "tft.toml").read_bytes() == (ROOT / "tft.toml").read_bytes()
+    assert (tmp_path / "var" / "market.duckdb").is_file()
+    assert main(["sample"]) == 0  # the second time it is read, not written
+    assert "wrote" not in capsys.readouterr().out
+
+
+def test_the_sample_writes_no_configuration_where_one_is_named_and_missing(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFT_CONFIG", str(tmp_path / "mine.toml"))
+    assert main(["sample"]) == 2
+    assert "mine.toml" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_profile_that_does_not_exist_exits_with_2(home, monkeypatch, capsys):

@@ -1,6 +1,5 @@
 """Commands about data: ``init``, ``sample``, ``ingest``, ``audit``."""
 
-import importlib.resources
 import json
 import tempfile
 from argparse import Namespace
@@ -12,6 +11,7 @@ import pandas as pd
 import tomlkit
 
 from tft_core.cli.answer import Answer, table
+from tft_core.cli.first_config import default_config_text, write_config_if_none
 from tft_core.config import load_settings
 from tft_core.data.quality import quality_summary
 from tft_core.data.report import IngestReport
@@ -30,7 +30,7 @@ def init(arguments: Namespace) -> Answer:
     target = Path(arguments.output)
     if target.exists() and not arguments.force:
         raise ConfigError(f"{target} must not exist yet, found one; use --force to replace it")
-    template = importlib.resources.files("tft_core").joinpath("default_tft.toml").read_text("utf-8")
+    template = default_config_text()
     document = tomlkit.parse(template)
     if arguments.data is None:
         target.write_text(template, encoding="utf-8")
@@ -95,11 +95,23 @@ def propose_folds(sessions: pd.DatetimeIndex) -> dict[str, object]:
 
 
 def sample(arguments: Namespace) -> Answer:
-    """Load the bundled sample into the configured store; loading it again changes nothing."""
+    """Load the bundled sample into the configured store; loading it again changes nothing.
+
+    Where no configuration is found, the default one (it is made for the sample) is written into
+    the working directory first, and the answer says so.
+    """
+    written = write_config_if_none()
     settings = load_settings()
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with MarketDataStore(settings.store_path) as store:
-        return _ingested(load_sample(store), settings.store_path)
+        answer = _ingested(load_sample(store), settings.store_path)
+    if written is None:
+        return answer
+    return Answer(
+        {**answer.data, "config": str(written)},
+        f"wrote {written}, the default configuration, since there was none\n{answer.text}",
+        answer.exit_code,
+    )
 
 
 def ingest(arguments: Namespace) -> Answer:
