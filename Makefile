@@ -58,7 +58,8 @@ check: install  ## What CI would refuse: lint, types, import walls, tests
 	$(MAKE) test
 
 ui: install  ## Open the Dagster UI on http://127.0.0.1:3000
-	@$(EXPORTS) env --default-signal=INT,QUIT $(BIN)/dagster dev -w workspace.yaml
+	@$(BIN)/tft pages & pages=$$!; trap "kill $$pages" EXIT; \
+	$(EXPORTS) env --default-signal=INT,QUIT $(BIN)/dagster dev -w workspace.yaml
 
 bench-features: install  ## Measure the 292 features beside pandas and polars
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.features

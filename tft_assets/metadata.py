@@ -9,11 +9,32 @@ import dagster as dg
 import pandas as pd
 
 from tft_core.training_pipeline.artifacts import Artifact
+from tft_core.training_pipeline.pages import artifact_page_url, docs_url
 
 MAX_INLINE_BYTES = 512 * 1024
 """A larger plot is linked, since inline plots are rows of Dagster's event log."""
 MAX_TABLE_ROWS = 100
 BUILD_SECONDS = "build_seconds"
+DOCS_PAGES = {
+    "market_data": "ingestion.md",
+    "mega_features": "features.md",
+    "prefiltered_features": "concepts.md",
+    "exploration_fold": "concepts.md",
+    "vsn_stability_report": "concepts.md",
+    "optuna_study": "concepts.md",
+    "production_fold": "concepts.md",
+    "out_of_sample": "concepts.md",
+    "production_checkpoint": "runbook.md",
+    "inference": "nightly.md",
+    "strategy_signals": "nightly.md",
+}
+"""The page of ``docs/`` that explains an asset."""
+
+
+def docs_link(asset: str) -> dict[str, dg.MetadataValue]:
+    """A link to the asset's page, shown with its definition; none where there are no docs."""
+    url = docs_url(DOCS_PAGES[asset])
+    return {} if url is None else {"docs": dg.MetadataValue.url(url)}
 
 
 def metadata_of(artifact: Artifact, *, seconds: float) -> dict[str, dg.MetadataValue]:
@@ -38,7 +59,7 @@ def metadata_of(artifact: Artifact, *, seconds: float) -> dict[str, dg.MetadataV
         if path.suffix == ".png":
             metadata[path.stem] = plot(path)
         elif path.suffix == ".html":
-            metadata[f"{path.stem}_page"] = dg.MetadataValue.url(path.as_uri())
+            metadata[f"{path.stem}_page"] = dg.MetadataValue.url(artifact_page_url(artifact, name))
         elif name.startswith("table_") and path.suffix == ".parquet":
             metadata[path.stem.removeprefix("table_")] = table(pd.read_parquet(path))
     return metadata

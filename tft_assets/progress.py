@@ -1,5 +1,6 @@
 """Progress of long work as log lines: not too many, and with a time left."""
 
+import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -20,6 +21,31 @@ def throttled(
         if now - last >= every_s:
             last = now
             write(text)
+
+    return line
+
+
+OF = re.compile(r"\b(\d+) of (\d+)\b")
+
+
+def with_time_left(write: Callable[[str], None]) -> Callable[[str], None]:
+    """``write``, with the time left added to a line that counts, ``trial 3 of 40``.
+
+    The first such line has none: work that was resumed began before it.
+    """
+    first: tuple[float, int] | None = None
+
+    def line(text: str) -> None:
+        nonlocal first
+        now, found = time.monotonic(), OF.search(text)
+        if found is not None:
+            done, total = int(found[1]), int(found[2])
+            if first is None or done <= first[1]:
+                first = (now, done)
+            else:
+                left = (now - first[0]) / (done - first[1]) * (total - done)
+                text = f"{text}; about {spoken(left)} left"
+        write(text)
 
     return line
 

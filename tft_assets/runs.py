@@ -8,7 +8,7 @@ its run's tags while it works.
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -43,13 +43,18 @@ def is_gone(name: str) -> bool:
 
 
 @contextmanager
-def owned(context: dg.AssetExecutionContext) -> Iterator[None]:
-    """Say in the run's tags that this process works on a step, until the block ends."""
+def owned(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> Iterator[None]:
+    """Say in the run's tags that this process works on a step, until the block ends.
+
+    Args:
+        tags: What else the run is to be found by.
+    """
     if PARENT_TAG in context.run.tags:  # made by a builder, which tagged it with its process
+        context.instance.add_run_tags(context.run.run_id, tags)
         yield
         return
     tag = f"{PROCESS_TAG}/{context.asset_key.to_user_string()}"
-    context.instance.add_run_tags(context.run.run_id, {tag: process_name()})
+    context.instance.add_run_tags(context.run.run_id, {tag: process_name(), **tags})
     try:
         yield
     finally:

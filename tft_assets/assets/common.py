@@ -9,9 +9,10 @@ import dagster as dg
 from tft_assets.checks import check_results, check_specs
 from tft_assets.config import Overrides
 from tft_assets.executors import GPU_POOL, training_tags
-from tft_assets.metadata import metadata_of
+from tft_assets.metadata import docs_link, metadata_of
 from tft_assets.partitions import PREVIOUS_SESSION, LifecyclePartitions, mapping_for
-from tft_assets.progress import throttled
+from tft_assets.progress import throttled, with_time_left
+from tft_assets.provenance import code_tags, data_tags
 from tft_assets.resources import LifecycleWorkspace
 from tft_assets.runs import owned
 from tft_core.errors import TftError
@@ -63,6 +64,7 @@ class Lifecycle:
             "group_name": group,
             "kinds": kinds,
             "owners": OWNERS,
+            "metadata": docs_link(name),
             "code_version": code_version(name, workspace.settings),
             "check_specs": check_specs(name),
             "pool": GPU_POOL if spec.trains else None,
@@ -80,7 +82,7 @@ def materialize(
     Raises:
         dg.Failure: The core refused, with its one-line message; never retried.
     """
-    with owned(context):
+    with owned(context, code_tags(workspace)):
         return made(context, workspace, config)
 
 
@@ -94,12 +96,13 @@ def made(
     key = context.partition_key if context.has_partition_key else UNPARTITIONED_KEY
     started = time.monotonic()
     try:
-        artifact = workspace.build(
-            name, key, config.to_core() if config else {}, throttled(context.log.info)
-        )
+        progress = throttled(with_time_left(context.log.info))
+        artifact = workspace.build(name, key, config.to_core() if config else {}, progress)
         results = check_results(artifact)
+        tags = data_tags(workspace, name, key)
     except TftError as error:
         raise failure(error) from None
+    context.instance.add_run_tags(context.run.run_id, tags)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(artifact.content_hash),
         metadata=metadata_of(artifact, seconds=time.monotonic() - started),

@@ -15,6 +15,7 @@ from tft_assets.assets.common import (
 from tft_assets.config import CheckpointOverrides, OnMissing, TrainingOverrides
 from tft_assets.executors import executor_name, is_remote
 from tft_assets.missing import build_missing, only_builder, refuse_missing
+from tft_assets.provenance import code_tags
 from tft_assets.runs import owned, sweep_dead_runs
 from tft_core.errors import TftError
 
@@ -66,7 +67,10 @@ def production_assets(
         on_missing = config.on_missing or (OnMissing.fail if remote else OnMissing.build)
         defs = assemble()
         try:
-            with only_builder(workspace.settings.home, context.run.run_id), owned(context):
+            with (
+                only_builder(workspace.settings.home, context.run.run_id),
+                owned(context, code_tags(workspace)),
+            ):
                 for line in sweep_dead_runs(context.instance):
                     context.log.warning(line)
                 if on_missing is OnMissing.fail:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from tft_core.cli import data_commands, model_commands, signal_commands
+from tft_core.cli import data_commands, model_commands, page_commands, signal_commands
 from tft_core.errors import ConfigError, FoldError, TftError, UnknownSymbolError
+from tft_core.training_pipeline.pages import DEFAULT_HOST, DEFAULT_PORT
 
 USAGE_ERRORS = (ConfigError, FoldError, UnknownSymbolError)
 """What the caller asked for does not exist; exit code 2 like a wrong argument."""
@@ -25,6 +26,7 @@ EXAMPLES = """examples:
   tft predict 2026-10-30 --json       a position or a reason for every symbol
   tft nightly                         publish every closed session that is due
   tft track                           published signals against the walk-forward band
+  tft pages                           serve the reports that the Dagster UI links to
   tft checkpoints list                what the registry holds
 """
 
@@ -122,6 +124,12 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("action", choices=("list", "show", "verify", "promote", "rollback"))
     sub.add_argument("version", nargs="?", type=int, help="version number")
     sub.add_argument("--reason", help="why (promote, rollback)")
+
+    sub = add("pages", page_commands.pages, "serve the reports that the UI links to", "tft pages")
+    sub.add_argument("--host", default=DEFAULT_HOST, help=f"address (default: {DEFAULT_HOST})")
+    sub.add_argument(
+        "--port", type=int, default=DEFAULT_PORT, help=f"port (default: {DEFAULT_PORT})"
+    )
 
     add(
         "nightly",
