@@ -8,11 +8,11 @@ BENCH_STAMP := $(BENCH_VENV)/.installed
 EXPORTS := OMP_NUM_THREADS=1 DAGSTER_HOME=$(CURDIR)/dagster_home
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-faults security check wheel ui docs bench \
+.PHONY: help install run test test-slow e2e test-faults security check wheel ui docs bench \
 	bench-features bench-train bench-profile bench-plan clean
 
 help:  ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 install: $(STAMP)  ## Install the project and its tools into .venv
 
@@ -29,6 +29,11 @@ test: install  ## Install and run the test suite (about 10 minutes)
 
 test-slow: install  ## The long suites
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+e2e: install  ## The UI in a real browser (Debian's chromium), screenshots into docs/ (5 minutes)
+	@command -v chromium >/dev/null || [ -n "$$CHROMIUM" ] || \
+		{ echo "make e2e needs chromium: apt-get install chromium" >&2; exit 1; }
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m e2e tests/e2e
 
 test-faults: install  ## Kill, cut, fill, damage, attack the registry; table into docs/RELIABILITY.md
 	@command -v strace >/dev/null || \

@@ -12,7 +12,7 @@ from tft_core.training_pipeline.graph import SPECS, UNPARTITIONED_KEY
 PROFILE_TAG, COMMIT_TAG, DATA_TAG = "tft/profile", "tft/git_commit", "tft/data_hash"
 COMMIT_ENV = "TFT_GIT_COMMIT"
 HERE = Path(__file__).resolve()
-HASH_DIGITS = 16
+HASH_DIGITS, COMMIT_DIGITS = 16, 12
 
 
 def code_tags(workspace: LifecycleWorkspace) -> dict[str, str]:
@@ -47,7 +47,7 @@ def git_commit() -> str:
     # a wheel installed below somebody's own repository is not part of that repository
     if _git("ls-files", "--error-unmatch", str(HERE)) is None:
         return "not a checkout"
-    commit = _git("rev-parse", "HEAD")
+    commit = _git("rev-parse", f"--short={COMMIT_DIGITS}", "HEAD")
     if commit is None:
         return "no commit yet"
     root = str(HERE.parents[1])

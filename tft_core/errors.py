@@ -57,6 +57,10 @@ class ArtifactError(TftError):
     """A stored artifact is missing, damaged, or failed its own check."""
 
 
+class BackupError(TftError):
+    """A backup cannot be made, is damaged, or would replace what is there."""
+
+
 class CheckpointError(TftError):
     """A checkpoint is missing, damaged, or does not fit what asks for it."""
 

@@ -418,11 +418,16 @@ class CheckpointManager:
             p.write_events(folder, [*events, event])
         return directory
 
-    def gc(self, keep: int = 3, model_type: str | None = None) -> list[Path]:
+    def gc(
+        self, keep: int = 3, model_type: str | None = None, *, dry_run: bool = False
+    ) -> list[Path]:
         """Remove old versions and what killed writers left; gives what was removed.
 
         Of each model type, fold and procedure the newest ``keep`` stay. A version that was ever
         promoted stays, and so does a damaged one, which a person should look at.
+
+        Args:
+            dry_run: Only say what would be removed.
         """
         if keep < 1:
             raise CheckpointError(f"keep must be at least 1, found {keep}")
@@ -441,8 +446,11 @@ class CheckpointManager:
                 for directories in groups.values():
                     for directory in directories[:-keep]:
                         if directory.name not in promoted:
-                            directory.rename(folder / f"{TRASH_PREFIX}{secrets.token_hex(6)}")
+                            if not dry_run:
+                                directory.rename(folder / f"{TRASH_PREFIX}{secrets.token_hex(6)}")
                             removed.append(directory)
+                if dry_run:
+                    continue
                 fsync_directory(folder)
                 remove_leftovers(folder)
                 fsync_directory(folder)

@@ -11,7 +11,13 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from tft_core.cli import data_commands, model_commands, page_commands, signal_commands
+from tft_core.cli import (
+    data_commands,
+    model_commands,
+    page_commands,
+    signal_commands,
+    state_commands,
+)
 from tft_core.errors import ConfigError, FoldError, TftError, UnknownSymbolError
 from tft_core.training_pipeline.pages import DEFAULT_HOST, DEFAULT_PORT
 
@@ -27,6 +33,7 @@ EXAMPLES = """examples:
   tft nightly                         publish every closed session that is due
   tft track                           published signals against the walk-forward band
   tft pages                           serve the reports that the Dagster UI links to
+  tft backup state.tar                all state in one file, made while everything runs
   tft checkpoints list                what the registry holds
 """
 
@@ -130,6 +137,20 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--port", type=int, default=DEFAULT_PORT, help=f"port (default: {DEFAULT_PORT})"
     )
+
+    sub = add("backup", state_commands.backup, "write all state into one file", "tft backup b.tar")
+    sub.add_argument("path", help="file to write; it must not exist")
+    sub.add_argument("--dagster-home", help="Dagster's storage (default: $DAGSTER_HOME)")
+
+    sub = add("restore", state_commands.restored, "put a backup back", "tft restore b.tar")
+    sub.add_argument("path", help="file that `tft backup` wrote")
+    sub.add_argument("--dagster-home", help="Dagster's storage (default: $DAGSTER_HOME)")
+    sub.add_argument("--dry-run", action="store_true", help="verify it, restore nothing")
+
+    sub = add("gc", state_commands.gc, "remove what nothing refers to any more", "tft gc --dry-run")
+    sub.add_argument("--days", type=float, default=7.0, help="artifacts older than this (7)")
+    sub.add_argument("--keep", type=int, default=3, help="checkpoints of each fold to keep (3)")
+    sub.add_argument("--dry-run", action="store_true", help="list, remove nothing")
 
     add(
         "nightly",

@@ -1,0 +1,78 @@
+"""Commands about all state at once: ``backup``, ``restore``, ``gc``."""
+
+import os
+from argparse import Namespace
+from pathlib import Path
+
+from tft_core.cli.answer import Answer
+from tft_core.config import load_settings
+from tft_core.training_pipeline.backup import Backup, back_up, restore, verify_backup
+from tft_core.training_pipeline.garbage import collect_garbage
+from tft_core.training_pipeline.workspace import Workspace
+
+STUDIES_ENV = "TFT_STUDIES_URL"
+
+
+def backup(arguments: Namespace) -> Answer:
+    """Write the state directory, and Dagster's storage where there is one, into one file."""
+    settings = load_settings()
+    made = back_up(settings.home, Path(arguments.path), _dagster_home(arguments))
+    text = f"{made.path}: {_described(made)}, read back and as written"
+    if os.environ.get(STUDIES_ENV):
+        text += f"\nnot in it: the studies, which lie where ${STUDIES_ENV} says"
+    return Answer(_data(made), text)
+
+
+def restored(arguments: Namespace) -> Answer:
+    """Verify a backup and put its files back where there are none."""
+    path = Path(arguments.path)
+    if arguments.dry_run:
+        checked = verify_backup(path)
+        return Answer(_data(checked), f"{path}: whole, {_described(checked)}; nothing was restored")
+    settings = load_settings()
+    made = restore(path, settings.home, _dagster_home(arguments))
+    return Answer(_data(made), f"{settings.home}: restored {_described(made)}")
+
+
+def gc(arguments: Namespace) -> Answer:
+    """Remove superseded artifacts, abandoned drafts and old checkpoints."""
+    found = collect_garbage(
+        Workspace.open(load_settings()),
+        older_than_days=arguments.days,
+        keep=arguments.keep,
+        dry_run=arguments.dry_run,
+    )
+    verb = "would remove" if arguments.dry_run else "removed"
+    lines = [str(path) for path in found.paths]
+    lines.append(
+        f"{verb} {len(found.artifacts)} artifacts, {len(found.drafts)} abandoned drafts, "
+        f"{len(found.checkpoints)} checkpoints: {found.n_bytes / 1e6:,.1f} MB"
+    )
+    data = {
+        "dry_run": arguments.dry_run,
+        "artifacts": [str(p) for p in found.artifacts],
+        "drafts": [str(p) for p in found.drafts],
+        "checkpoints": [str(p) for p in found.checkpoints],
+        "n_bytes": found.n_bytes,
+    }
+    return Answer(data, "\n".join(lines))
+
+
+def _dagster_home(arguments: Namespace) -> Path | None:
+    named = arguments.dagster_home or os.environ.get("DAGSTER_HOME")
+    return Path(named).expanduser() if named else None
+
+
+def _described(made: Backup) -> str:
+    parts = " and ".join(sorted(made.parts()))
+    return f"{len(made.files)} files ({parts}), {made.n_bytes / 1e6:,.1f} MB, of {made.created_at}"
+
+
+def _data(made: Backup) -> dict[str, object]:
+    return {
+        "path": str(made.path),
+        "created_at": made.created_at,
+        "n_files": len(made.files),
+        "n_bytes": made.n_bytes,
+        "parts": sorted(made.parts()),
+    }
