@@ -16,7 +16,7 @@ from tft_core.training_pipeline.graph import SPECS
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 FOLDS = ("2018-01-01", "2018-04-01", "2018-07-01")
-FIRST_SESSION = "2018-01-01"
+PAST_SESSION = "2018-05-15"
 BUILD_TIMEOUT_MS, RUN_TIMEOUT_MS = 600_000, 240_000
 
 
@@ -138,6 +138,12 @@ def test_three_folds_are_backfilled(site: Site, page: Page) -> None:
     page.goto(f"{site.ui}/assets/exploration_fold?view=partitions&partition={FOLDS[0]}")
     expect(page.get_by_text("training_curves").first).to_be_visible()
     shoot(page, "partitions")
+    row = page.locator("tr").filter(has=page.get_by_text("training_curves", exact=True))
+    row.get_by_text("Show Markdown").click()
+    expect(
+        page.get_by_role("dialog").first.get_by_role("img", name="training_curves")
+    ).to_be_visible()
+    shoot(page, "picture")
 
 
 def test_numbers_are_plotted_over_the_folds(site: Site, page: Page) -> None:
@@ -151,12 +157,13 @@ def test_the_nightly_job_is_launched_for_a_past_session(site: Site, page: Page) 
     page.goto(f"{site.ui}/locations/tft/jobs/nightly_inference")
     page.get_by_role("button", name="Materialize all…").click()
     dialog = page.get_by_role("dialog").first
-    selection = dialog.get_by_role("textbox").first
-    selection.fill(FIRST_SESSION)
+    dialog.get_by_role("button", name="Show all partitions").click()  # not the last 90 days alone
+    selection = dialog.locator("input[type=text]").first
+    selection.fill(PAST_SESSION)
     selection.press("Enter")
     expect(dialog.get_by_text("1 partition")).to_be_visible()
     shoot(page, "nightly_dialog")
-    dialog.get_by_role("button", name=re.compile("^Launch")).click()
+    dialog.get_by_role("button", name="Launch 1 run").click()
     with instance(site) as dagster:
         wanted = dg.RunsFilter(job_name="nightly_inference")
         for _ in range(RUN_TIMEOUT_MS // 1000):
@@ -166,8 +173,8 @@ def test_the_nightly_job_is_launched_for_a_past_session(site: Site, page: Page) 
             page.wait_for_timeout(1000)
         (run,) = runs
         assert run.status == dg.DagsterRunStatus.SUCCESS
-        assert run.tags["dagster/partition"] == FIRST_SESSION
-    signals = ArtifactStore(site.home / "artifacts").read("strategy_signals", FIRST_SESSION)
+        assert run.tags["dagster/partition"] == PAST_SESSION
+    signals = ArtifactStore(site.home / "artifacts").read("strategy_signals", PAST_SESSION)
     assert signals.summary["published"]
 
 
@@ -178,11 +185,9 @@ def test_a_schedule_is_turned_on_and_off(site: Site, page: Page) -> None:
         return states.get("nightly_inference_after_close", "never started")
 
     page.goto(f"{site.ui}/automation")
-    row = page.locator("div").filter(
-        has=page.get_by_text("nightly_inference_after_close", exact=True),
-        has_not=page.get_by_text("monthly_refit", exact=True),
-    )
-    switch = row.locator("label[class*=Switch]").last
+    name = page.get_by_text("nightly_inference_after_close", exact=True).first
+    switch_of = "xpath=ancestor::*[.//label[contains(@class, 'Switch')]][1]"
+    switch = name.locator(switch_of).locator("label[class*=Switch]").first
     assert status() != "RUNNING"  # it ships stopped
     switch.click()
     page.wait_for_timeout(3000)
