@@ -75,7 +75,6 @@ def back_up(home: Path, target: Path, dagster_home: Path | None = None) -> Backu
             # Dagster's events first: an artifact newer than they are is made again, no more
             for name in sorted(roots):
                 _add_root(archive, roots[name], name, Path(scratch))
-            archive.members.clear()  # they were only needed to write
         _seal(partial)
         checked = verify_backup(partial)
         with partial.open("rb") as written:

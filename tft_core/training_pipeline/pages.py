@@ -108,7 +108,7 @@ class PagesHandler(BaseHTTPRequestHandler):
 
     def _is_asked_by_its_name(self) -> bool:
         """On a loopback address only by that address: else a foreign page could read along."""
-        bound = str(self.server.server_address[0])
+        bound = str(self.connection.getsockname()[0])
         if not ipaddress.ip_address(bound).is_loopback:
             return True
         name = urlsplit(f"//{self.headers.get('Host', '')}").hostname
