@@ -9,7 +9,7 @@ import dagster as dg
 import pandas as pd
 
 from tft_core.training_pipeline.artifacts import Artifact
-from tft_core.training_pipeline.pages import artifact_page_url, docs_url
+from tft_core.upkeep.pages import artifact_page_url, docs_url
 
 MAX_INLINE_BYTES = 512 * 1024
 """A larger plot is linked, since inline plots are rows of Dagster's event log."""

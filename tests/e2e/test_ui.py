@@ -138,11 +138,9 @@ def test_three_folds_are_backfilled(site: Site, page: Page) -> None:
     page.goto(f"{site.ui}/assets/exploration_fold?view=partitions&partition={FOLDS[0]}")
     expect(page.get_by_text("training_curves").first).to_be_visible()
     shoot(page, "partitions")
-    row = page.locator("tr").filter(has=page.get_by_text("training_curves", exact=True))
+    row = page.locator("tr").filter(has=page.get_by_text("weights", exact=True))
     row.get_by_text("Show Markdown").click()
-    expect(
-        page.get_by_role("dialog").first.get_by_role("img", name="training_curves")
-    ).to_be_visible()
+    expect(page.get_by_role("dialog").first.get_by_role("img", name="weights")).to_be_visible()
     shoot(page, "picture")
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from tft_core.schema import MODEL_TYPE
 from tft_core.training_pipeline import Workspace
-from tft_core.training_pipeline.backup import back_up, restore
-from tft_core.training_pipeline.garbage import collect_garbage
 from tft_core.training_pipeline.phases.serving import model_of_session
+from tft_core.upkeep.backup import back_up, restore
+from tft_core.upkeep.garbage import collect_garbage
 
 SESSION = "2018-05-15"
 

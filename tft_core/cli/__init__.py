@@ -19,7 +19,7 @@ from tft_core.cli import (
     state_commands,
 )
 from tft_core.errors import ConfigError, FoldError, TftError, UnknownSymbolError
-from tft_core.training_pipeline.pages import DEFAULT_HOST, DEFAULT_PORT
+from tft_core.upkeep.pages import DEFAULT_HOST, DEFAULT_PORT
 
 USAGE_ERRORS = (ConfigError, FoldError, UnknownSymbolError)
 """What the caller asked for does not exist; exit code 2 like a wrong argument."""

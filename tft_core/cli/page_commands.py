@@ -5,7 +5,7 @@ from argparse import Namespace
 
 from tft_core.cli.answer import Answer
 from tft_core.config import load_settings
-from tft_core.training_pipeline.pages import make_server
+from tft_core.upkeep.pages import make_server
 
 
 def pages(arguments: Namespace) -> Answer:

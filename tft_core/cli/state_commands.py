@@ -6,9 +6,9 @@ from pathlib import Path
 
 from tft_core.cli.answer import Answer
 from tft_core.config import load_settings
-from tft_core.training_pipeline.backup import Backup, back_up, restore, verify_backup
-from tft_core.training_pipeline.garbage import collect_garbage
 from tft_core.training_pipeline.workspace import Workspace
+from tft_core.upkeep.backup import Backup, back_up, restore, verify_backup
+from tft_core.upkeep.garbage import collect_garbage
 
 STUDIES_ENV = "TFT_STUDIES_URL"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tft_core.errors import ConfigError
-from tft_core.training_pipeline import pages
 from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore
+from tft_core.upkeep import pages
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from tests.support.checkpoints import metadata, weights
 from tests.support.tiny import tiny_settings
 from tft_core.errors import ConfigError
 from tft_core.training_pipeline import Workspace
-from tft_core.training_pipeline.garbage import collect_garbage
+from tft_core.upkeep.garbage import collect_garbage
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tft_core.cli import main
 from tft_core.data.store import MarketDataStore
 from tft_core.errors import BackupError
 from tft_core.training_pipeline.artifacts import ArtifactStore
-from tft_core.training_pipeline.backup import MANIFEST, back_up, restore, verify_backup
+from tft_core.upkeep.backup import MANIFEST, back_up, restore, verify_backup
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""What keeps a state directory usable: its pages, its backups, its garbage."""
