@@ -113,12 +113,13 @@ def feature_figures(
 
 
 def _permutation_excess(runs: RunMatrices, wanted: list[str]) -> np.ndarray:
-    """Folds × features: permutation effect above that of the run's mean shadow.
+    """Folds × features: permutation effect above the mean shadow's, 1 = the run's mean input.
 
     The mean absolute change of position can't be negative, so its distance from zero shows
-    nothing; its distance from what a shadow does shows something.
+    nothing; its distance from what a shadow does shows something. In units of the run's
+    own mean, since how large positions are differs from run to run.
     """
-    values = runs.runs(PERMUTATION)
+    values = runs.relative(PERMUTATION)
     shadow_mean = values[list(runs.shadows)].mean(axis=1)
     excess = values.reindex(columns=wanted).sub(shadow_mean, axis=0)
     return by_fold(excess).to_numpy()
