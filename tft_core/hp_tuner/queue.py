@@ -5,6 +5,8 @@ failed and its slot taken up again, parameters and finished folds kept. A slot b
 oldest trial that has not failed. Nothing here evaluates a trial.
 """
 
+import itertools
+import math
 import time
 import warnings
 from datetime import datetime, timedelta
@@ -37,7 +39,7 @@ class TrialQueue:
         storage: RDBStorage,
         url: str,
         *,
-        n_trials: int,
+        n_trials: int | float,
         default_fixed: dict[str, Any],
         grace_seconds: float,
     ) -> None:
@@ -123,7 +125,8 @@ class TrialQueue:
                 self.trial_id(min(waiting)), "worker", worker_identity()
             )
             return True
-        free = next((slot for slot in range(self._n_trials) if slot not in owners), None)
+        slots = itertools.count() if self._n_trials == math.inf else range(int(self._n_trials))
+        free = next((slot for slot in slots if slot not in owners), None)
         if free is None:
             return False
         fixed = self._default_fixed if free == DEFAULT_SLOT else {}
