@@ -232,7 +232,7 @@ def _outcome(
         sentence = (
             f"Sharpe({names[0]}) − Sharpe({names[1]}) = {difference:+.2f}, {confidence:.0%} "
             f"interval [{low:+.2f}, {high:+.2f}] over {n_days} days: {names[0]} is "
-            f"{verdict.replace('_', ' ')}."
+            f"{verdict.replace('_', ' ')} {'from' if verdict[0] == 'n' else 'than'} {names[1]}."
         )
     return Comparison(verdict, difference, low, high, p_value, confidence, n_days, block, sentence)
 

@@ -90,10 +90,17 @@ def worth_blocks(study: Mapping[str, Any]) -> list[Block]:
                 Card("deflated Sharpe: P(skill)", cell_text(deflation["deflated"], "share")),
                 Card("overfitting (PBO)", cell_text(overfitting["probability"], "share")),
                 Card("trials that differed", cell_text(deflation["n_effective"], "")),
-                Card("days to convince", cell_text(deflation["min_record_days"], "")),
+                Card("days to convince", _days_text(deflation)),
             ]
         ),
     ]
+
+
+def _days_text(deflation: Mapping[str, Any]) -> str:
+    """Days of record that would convince; a figure below what noise shows never does."""
+    if deflation["min_record_days"] is None and deflation["expected_max"] is not None:
+        return "none would"
+    return cell_text(deflation["min_record_days"], "")
 
 
 def parameter_blocks(study: Mapping[str, Any]) -> list[Block]:

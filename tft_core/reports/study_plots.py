@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from tft_core.reports.drawing import (
     BLUE,
@@ -56,6 +57,7 @@ def _draw_history(ax: Axes, trials: pd.DataFrame, complete: pd.DataFrame) -> Non
     if len(pruned):
         floor = np.full(len(pruned), value.min())
         ax.plot(pruned, floor, "|", color=SOFT, ms=9, label="pruned (no value)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("trial")
     ax.set_ylabel("net Sharpe less its penalty")
     legend_below(ax, 2)
@@ -145,7 +147,8 @@ def _value_axes(
     ax.set_xlim(-_INSET, 1.0 + _INSET)
     ax.set_ylim(-0.6, len(names) - 0.4)
     ax.grid(visible=False)
-    ax.spines["bottom"].set_visible(False)
+    for side in ("bottom", "left"):
+        ax.spines[side].set_visible(False)
     for y, marks in zip(place, ticks, strict=True):
         ax.axhline(y, color=LINE, lw=1.0, zorder=0)
         for x, text in marks:

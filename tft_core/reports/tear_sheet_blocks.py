@@ -174,7 +174,13 @@ def _evidence_blocks(data: TearSheetData) -> list[Block]:
     if data.study is None or data.study.get("evidence") is None:
         blocks.append(Absent("No study was made, so there is no search to deflate."))
     else:
-        blocks.append(Text("The search for hyper-parameters, on its own inner days:"))
+        n_all = data.study["evidence"]["deflation"]["n_trials"]
+        blocks.append(
+            Text(
+                f"The search for hyper-parameters, on its own inner days: {n_all} trials were ever "
+                f"run for this fold, {data.study['n_finished']} of them in the study that chose."
+            )
+        )
         blocks += worth_blocks(data.study)
     return blocks
 
@@ -207,6 +213,8 @@ def _asset_blocks(data: TearSheetData) -> list[Block]:
     if classes.empty:
         blocks.append(Absent("Asset classes were not recorded."))
     else:
+        blocks.append(Table(classes, "By asset class"))
+    if len(classes) > 1:
         figures.append(
             Figure(
                 signed_bars(classes["contribution"], "Contribution by asset class", percent=True),
@@ -214,7 +222,6 @@ def _asset_blocks(data: TearSheetData) -> list[Block]:
                 "Bars of each asset class's contribution to the shipped path",
             )
         )
-        blocks.append(Table(classes, "By asset class"))
     return [
         Figures(figures),
         *blocks,
@@ -326,11 +333,13 @@ def _quality_blocks(data: TearSheetData) -> list[Block]:
     if data.findings is None or data.findings.empty:
         blocks.append(Text("No check of anything behind this checkpoint found a fault."))
     else:
+        blocks.append(Text(f"What the checks of all artifacts found ({len(data.findings)}):"))
         blocks.append(
-            Table(
-                data.findings.rename_axis("artifact"),
-                f"{len(data.findings)} findings of checks",
-                folded=len(data.findings) > 12,
+            Bullets(
+                [
+                    f"{row['severity']}, {artifact}: {row['message']}"
+                    for artifact, row in data.findings.iterrows()
+                ]
             )
         )
     return blocks

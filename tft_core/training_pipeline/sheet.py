@@ -3,7 +3,7 @@
 Nothing is judged or promoted here; how it looks is decided in ``reports``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import pandas as pd
 
 from tft_core.checks import GateVerdict
 from tft_core.evidence import LedgerCounts, RecordEvidence, search_evidence
-from tft_core.metrics import sharpe_ann, summary
+from tft_core.feature_selection import StabilityReport
+from tft_core.metrics import sharpe_ann, sharpe_se_ann, summary
 from tft_core.reports.html import TearSheetData
 from tft_core.reports.tear_sheet import SHIPPED, cost_table, records
 from tft_core.schema import LIVE_FOLD, content_hash
@@ -62,7 +63,7 @@ def sheet_data(
         metrics=path_metrics(daily),
         by_fold=fold_table(daily, chosen),
         by_asset=contributions(workspace, chosen),
-        cost_sensitivity=cost_table(daily),
+        cost_sensitivity=cost_table(daily)[list(wide.columns)],
         provenance=provenance(workspace, checkpoint, counts),
         notes=NOTES,
         histories=histories[histories["path"] == "default"].drop(columns="path"),
@@ -82,10 +83,19 @@ def sheet_data(
     )
 
 
+def in_order(paths: Iterable[str]) -> list[str]:
+    """Names of paths as every table shows them: shipped, tuned, default, then the baselines."""
+    first = [SHIPPED, "tuned", "default"]
+    names = [str(name) for name in paths]
+    return [n for n in first if n in names] + sorted(n for n in names if n not in first)
+
+
 def path_metrics(daily: pd.DataFrame) -> pd.DataFrame:
     """Figures of each path, with the flat cost at which its mean return turns 0."""
     rows = {}
-    for path, part in daily.groupby("path", sort=False):
+    parts = dict(iter(daily.groupby("path")))
+    for path in in_order(parts):
+        part = parts[path]
         net, gross, turnover = (part[n].to_numpy() for n in ("net", "gross", "turnover"))
         traded = float(turnover.sum())
         rows[str(path)] = {
@@ -99,10 +109,12 @@ def fold_table(daily: pd.DataFrame, chosen: Mapping[str, str]) -> pd.DataFrame:
     """Which path each reported window shipped, its days, and the net Sharpe ratio of all paths."""
     rows = {}
     for key, part in daily.groupby("fold"):
-        paths = {str(name): rows_of["net"].to_numpy() for name, rows_of in part.groupby("path")}
+        parts = {str(name): rows_of["net"].to_numpy() for name, rows_of in part.groupby("path")}
+        paths = {name: parts[name] for name in in_order(parts)}
         rows[str(key)] = {
             "shipped path": chosen[str(key)],
             "n_days": len(paths[SHIPPED]),
+            "shipped s.e.": sharpe_se_ann(paths[SHIPPED]),
             **{f"{name} Sharpe": sharpe_ann(net) for name, net in paths.items()},
         }
     return pd.DataFrame(rows).T.infer_objects().rename_axis("fold")
@@ -149,7 +161,7 @@ def feature_summary(workspace: Workspace) -> dict[str, Any] | None:
         {
             "mean weight (share)": weights.reindex(names),
             "folds above shadows (share)": pd.Series(report.stability_scores).reindex(names),
-            "by rank only": [name in set(report.filled_features) for name in names],
+            "chosen by": [_chosen_by(report, name) for name in names],
         },
         index=pd.Index(names),
     )
@@ -166,6 +178,12 @@ def feature_summary(workspace: Workspace) -> dict[str, Any] | None:
         "top": records(top, "feature"),
         "report": _below_home(workspace, page),
     }
+
+
+def _chosen_by(report: StabilityReport, name: str) -> str:
+    if report.passes_prefiltered_on:
+        return "the pre-filter alone"
+    return "rank only" if name in report.filled_features else report.evidence
 
 
 def quality_table(workspace: Workspace) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from tft_core.training_pipeline.graph import UNPARTITIONED_KEY, study_key
 from tft_core.training_pipeline.phases.production import PATHS, candidate
 from tft_core.training_pipeline.phases.tuning import count_trials
 from tft_core.training_pipeline.record import wide_net
-from tft_core.training_pipeline.sheet import search_record, sheet_data
+from tft_core.training_pipeline.sheet import in_order, search_record, sheet_data
 from tft_core.training_pipeline.workspace import Progress, Workspace
 
 _ONCE_PROMOTED = ("production", "retired", "rolled_back")
@@ -69,6 +69,7 @@ def production_checkpoint(
         ignore_index=True,
     )
     wide = wide_net(every)
+    wide = wide[in_order(wide.columns)]
     evidence = record_evidence(wide, n_procedures=ledger.procedures(LOOK))
     sheet = sheet_data(
         workspace, directory, every, wide, chosen, verdict, evidence, search, ledger.counts()
