@@ -19,8 +19,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tft_core.hp_tuner.objective import DEFAULT_SLOT, fold_key
 from tft_core.hp_tuner.storage import (
+    has_lock,
     is_known_dead,
-    sqlite_file,
     storage_lock,
     worker_identity,
 )
@@ -46,7 +46,7 @@ class TrialQueue:
         self._study, self._storage, self._url = study, storage, url
         self._n_trials, self._default_fixed = n_trials, default_fixed
         self._grace = timedelta(seconds=grace_seconds)
-        self._is_server = sqlite_file(url) is None
+        self._has_lock = has_lock(url)
         self._study_id = storage.get_study_id_from_name(study.study_name)
 
     def claim(self) -> optuna.trial.Trial | None:
@@ -60,7 +60,7 @@ class TrialQueue:
                     warnings.simplefilter("ignore", UserWarning)
                     trial = self._study.ask()
                 if "slot" in trial.user_attrs:
-                    if self._is_server:  # without the lock someone else may have signed it too
+                    if not self._has_lock:  # without the lock someone else may have signed it too
                         trial.set_user_attr("worker", worker_identity())
                     return trial
                 # on a server another host took the waiting one: this new trial is nobody's
