@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.support.tiny import tiny_bars
 from tft_core.config import Settings
 from tft_core.errors import ConfigError
 from tft_core.evidence import EvidenceLedger
-from tft_core.reports.page import cell_text
+from tft_core.reports.page import cell_text, label
 from tft_core.training_pipeline import TrainingPipeline, Workspace
 
 CHECKPOINT = ("production_checkpoint", "all")
@@ -206,39 +207,52 @@ class Tables(HTMLParser):
             self.pairs[self._name], self._cell = self._cell, None
 
 
-def shown(records: list[dict], skip: tuple[str, ...] = ()) -> list[list[str]]:
-    """Rows of the JSON as the page would write them."""
-    return [[cell_text(v, k) for k, v in row.items() if k not in skip] for row in records]
+def shown(records: list[dict]) -> list[dict[str, str]]:
+    """Rows of the JSON as the page would write them, by the column's words."""
+    return [{label(k): cell_text(v, k) for k, v in row.items()} for row in records]
+
+
+def rows_of(table: list[list[str]]) -> list[dict[str, str]]:
+    return [dict(zip(table[0], row, strict=True)) for row in table[1:]]
 
 
 def test_the_page_says_the_numbers_of_the_json_beside_it(lifecycle):
     artifact = lifecycle[0].workspace.artifacts.read(*CHECKPOINT)
     sheet = artifact.json("tear_sheet.json")
-    page = Tables((artifact.path / "tear_sheet.html").read_text("utf-8"))
-    tables = {name: [t[1:] for t in found] for name, found in page.tables.items()}
-    assert tables["gate"][0] == shown(
-        [
-            {k: r[k] for k in ("code", "passed", "value", "limit", "message")}
-            for r in sheet["gate"]["rules"]
-        ]
-    )
+    text = (artifact.path / "tear_sheet.html").read_text("utf-8")
+    page = Tables(text)
+    tables = {name: [rows_of(t) for t in found] for name, found in page.tables.items()}
+    assert tables["gate"][0] == shown(sheet["gate"]["rules"])
     metrics = [{**row, "n_days": int(row["n_days"])} for row in sheet["metrics"]]
     assert tables["performance"][0] == shown(metrics)
+    assert [row["path"] for row in metrics][:3] == ["shipped", "tuned", "default"]
     assert tables["windows-and-years"] == [shown(sheet["by_fold"]), shown(sheet["by_year"])]
     assert tables["assets"] == [shown(sheet["by_class"]), shown(sheet["by_asset"])]
-    costs = [row[1:] for row in tables["trading-and-costs"][0]]
-    assert costs == shown(sheet["cost_sensitivity"], skip=("cost_bps",))
+    costs = shown(
+        [
+            {**{k: v for k, v in row.items() if k != "cost_bps"}, "flat cost": f"{bps:g} bps"}
+            for row in sheet["cost_sensitivity"]
+            for bps in [row["cost_bps"]]
+        ]
+    )
+    assert tables["trading-and-costs"][0] == costs
     assert [row["cost_bps"] for row in sheet["cost_sensitivity"]] == [0, 1, 3, 5, 10]
     assert tables["data-quality"] == [shown(sheet["data_quality"])]
+    assert tables["features"] == [shown(sheet["features"]["top"])]
+    differences, superior = tables["is-it-more-than-luck"]
     compared = sheet["evidence"]["tuned_against_default"]
-    assert tables["is-it-more-than-luck"][0][0][2] == cell_text(compared["difference"], "")
-    trials = sheet["study"]["trials"]
-    assert [row[2] for row in tables["hyper-parameters"][-1]] == [
-        cell_text(trial["value"], "") for trial in trials
-    ]
+    for name in ("difference", "low", "high", "p_value"):
+        assert differences[0][label(name)] == cell_text(compared[name], "")
+    for row in superior:
+        test = sheet["evidence"]["superior_ability"][row["does anything beat"]]
+        assert row["p value"] == cell_text(test["p_value"], "")
+    trials = tables["hyper-parameters"][-1]
+    for row, trial in zip(trials, sheet["study"]["trials"], strict=True):
+        assert row["objective"] == cell_text(trial["value"], "")
+        assert row["pruned reason"] == cell_text(trial["pruned_reason"], "")
+        assert row["dropout"] == cell_text(trial["params_dropout"], "")
     for name, value in sheet["provenance"].items():
-        assert page.pairs[name] == cell_text(value, "")
-    text = (artifact.path / "tear_sheet.html").read_text("utf-8")
+        assert page.pairs[label(name)] == cell_text(value, "")
     for sentence in sheet["evidence"]["sentences"] + sheet["study"]["evidence"]["sentences"]:
         assert sentence in text.replace("&#39;", "'")
 
@@ -250,6 +264,9 @@ def test_the_json_s_numbers_follow_from_the_daily_returns_beside_it(lifecycle):
     net = artifact.frame("daily.parquet").set_index("date")
     for row in sheet["metrics"]:
         path = net[row["path"]].to_numpy()
+        if path.std() == 0.0:  # it never traded
+            assert row["sharpe_net"] is None
+            continue
         assert row["sharpe_net"] == pytest.approx(path.mean() / path.std(ddof=1) * 252**0.5)
         assert row["return_total"] == pytest.approx(np.prod(1 + path) - 1)
         wealth = np.cumprod(np.r_[1.0, 1.0 + path])
@@ -265,11 +282,29 @@ def test_the_json_s_numbers_follow_from_the_daily_returns_beside_it(lifecycle):
             for key in workspace.plan.reported_keys
         ]
     )
-    tsmom = daily[daily["path"] == "tsmom_12m"]
+    held = daily[daily["path"] == "long_only"]
     for row in sheet["cost_sensitivity"]:
-        at_cost = (tsmom["gross"] - tsmom["turnover"] * row["cost_bps"] / 1e4).to_numpy()
+        at_cost = (held["gross"] - held["turnover"] * row["cost_bps"] / 1e4).to_numpy()
         expected = at_cost.mean() / at_cost.std(ddof=1) * 252**0.5
-        assert row["tsmom_12m"] == pytest.approx(expected)
+        assert row["long_only"] == pytest.approx(expected)
+
+
+def test_baselines_have_their_history_though_the_network_trains_on_a_short_one(lifecycle):
+    """12 months of training are too few for the MACD blend; the store has three years more."""
+    workspace = lifecycle[0].workspace
+    first = workspace.plan.reported_keys[0]
+    positions = workspace.artifacts.read("out_of_sample", first).frame("positions.parquet")
+    n_days = positions.loc[positions["path"] == "default", "date"].nunique()
+    for name in ("tsmom_12m", "macd_blend"):
+        rows = positions[positions["path"] == name]
+        assert rows["date"].nunique() == n_days
+    # the sign of the return over 252 own sessions, from the bars themselves
+    bars = tiny_bars()
+    own = bars[bars["symbol"] == "S00"].set_index("date")["close"]
+    day = positions["date"].min()
+    expected = np.sign(own.asof(day) - own[:day].iloc[-253])
+    told = positions[(positions["path"] == "tsmom_12m") & (positions["date"] == day)]
+    assert told.loc[told["symbol"] == "S00", "raw"].tolist() == [expected]
 
 
 def test_the_provenance_names_what_can_be_looked_up(lifecycle):

@@ -98,7 +98,7 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="reported",
         upstream=(("production_fold", "same"), ("mega_features", "upto_next")),
         sections=("positions", "costs", "serving"),
-        code_version="2",
+        code_version="3",
     ),
     AssetSpec(
         name="production_checkpoint",
