@@ -182,7 +182,7 @@ def train(
 
 def walk(
     panel: Panel, variant: Variant, inside: np.ndarray, device: str, epochs: int, seeds: int,
-    threads: int, changes: dict[str, Any], label: str, first_seed: int = TrainingConfig.seed,
+    threads: int, changes: dict[str, Any], label: str, first_seed: int = 42,
 ) -> tuple[np.ndarray, dict[str, Any]]:  # fmt: skip
     """Raw outputs [date of ``inside``, asset] of one window, and how the training went.
 

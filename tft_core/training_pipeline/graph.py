@@ -49,7 +49,7 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="fold",
         upstream=(("market_data", "upto"),),
         sections=("universe", "features", "costs"),
-        code_version="2",
+        code_version="3",
     ),
     AssetSpec(
         name="prefiltered_features",

@@ -6,6 +6,7 @@ import shutil
 import socket
 import sqlite3
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,19 +101,21 @@ def postgres_programs() -> Path | None:
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """URL of a database of a server of our own, on this machine, gone afterwards."""
     pytest.importorskip("psycopg2", reason="needs psycopg2: pip install '.[postgres]'")
     programs = postgres_programs()
     if programs is None:
         pytest.skip("needs a Postgres server: apt-get install postgresql")
-    folder = tmp_path_factory.mktemp("pg")
+    # not in pytest's own folder, which nobody but its owner may enter
+    with tempfile.TemporaryDirectory(prefix="tft-postgres-") as folder:
+        yield from _server(programs, Path(folder))
+
+
+def _server(programs: Path, folder: Path) -> Iterator[str]:
     as_user: list[str] = []
     if os.geteuid() == 0:  # the server refuses to run as root
         as_user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-        for path in (folder, *folder.parents):
-            if path.stat().st_uid == 0 and path.is_relative_to("/tmp/pytest-of-root"):
-                path.chmod(0o755)
         os.chown(folder, 65534, 65534)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
