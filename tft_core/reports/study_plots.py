@@ -50,7 +50,8 @@ def _draw_history(ax: Axes, trials: pd.DataFrame, complete: pd.DataFrame) -> Non
     number = complete["number"].to_numpy(dtype=np.int64)
     value = complete["value"].to_numpy(dtype=np.float64)
     ax.plot(number, value, "o", color=SKY, ms=4.5, label="complete")
-    ax.plot(number, np.maximum.accumulate(value), color=BLUE, lw=1.6, label="best so far")
+    best = np.maximum.accumulate(value)
+    ax.plot(number, best, color=BLUE, lw=1.6, drawstyle="steps-post", label="best so far")
     if number[0] == 0:
         ax.axhline(value[0], color=GREEN, lw=1.2, ls="--", label="default (trial 0)")
     pruned = trials.loc[trials["state"] != "complete", "number"]
