@@ -151,6 +151,9 @@ def run(path: Path, target: Path, budget: Budget, tests: tuple[str, ...]) -> Non
         print(test, study.budget.sentence, *worth.sentences, study.best_params, sep="\n  ")
         inside = test_dates(panel, test)
         for name, params in (("default", study.default_params), ("tuned", study.best_params)):
+            if name == "tuned" and params == study.default_params:  # the same model
+                done.append(done[-1].assign(path="tuned"))
+                continue
             variant = with_params(space, params)
             z, info = walk(
                 panel, variant, inside, budget.device, budget.epochs, budget.seeds,
