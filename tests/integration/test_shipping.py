@@ -165,11 +165,15 @@ def test_force_needs_a_reason_and_records_it(state):
 
 def test_every_look_is_counted_and_repeating_the_same_procedure_is_not_another_one(state):
     ledger = EvidenceLedger.under(state.home)
-    before = ledger.counts().looks
     judge(state)
+    looks, procedures = ledger.counts().looks, ledger.procedures("production_checkpoint")
     judge(state)
-    assert ledger.counts().looks == before + 2
-    assert ledger.procedures("production_checkpoint") == 1
+    assert ledger.counts().looks == looks + 1
+    assert ledger.procedures("production_checkpoint") == procedures
+    Workspace.open(state).build("production_fold", "2018-01-01", {"seed": 5})
+    with_edge(state, 0.0)  # its record stands for the one that other weights would walk
+    judge(state)
+    assert ledger.procedures("production_checkpoint") == procedures + 1
 
 
 class Tables(HTMLParser):

@@ -19,8 +19,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tft_core.hp_tuner.objective import DEFAULT_SLOT, fold_key
 from tft_core.hp_tuner.storage import (
+    has_beaten,
     has_lock,
     is_known_dead,
+    is_of_this_host,
     storage_lock,
     worker_identity,
 )
@@ -60,6 +62,8 @@ class TrialQueue:
                     warnings.simplefilter("ignore", UserWarning)
                     trial = self._study.ask()
                 if "slot" in trial.user_attrs:
+                    # before anybody else may sweep: who never beat is not found stale either
+                    self._storage.record_heartbeat(self.trial_id(trial.number))
                     if not self._has_lock:  # without the lock someone else may have signed it too
                         trial.set_user_attr("worker", worker_identity())
                     return trial
@@ -143,10 +147,12 @@ class TrialQueue:
 
     def _is_abandoned(self, trial: FrozenTrial) -> bool:
         worker = trial.user_attrs.get("worker")
-        if worker is None:  # a server, and its worker was killed before it could sign
-            start = trial.datetime_start
-            return start is not None and datetime.now() - start > self._grace
-        return is_known_dead(worker)
+        if worker is not None and is_of_this_host(worker):
+            return is_known_dead(worker)
+        # elsewhere, or it could not sign: its heartbeat tells, unless it died before the first
+        start = trial.datetime_start
+        is_old = start is not None and datetime.now() - start > self._grace
+        return is_old and not has_beaten(self._storage, self.trial_id(trial.number))
 
 
 def take_up_again(study: optuna.Study, trial: FrozenTrial, *, died: bool) -> None:

@@ -101,13 +101,25 @@ def worker_identity() -> dict[str, Any]:
     return {"host": _host(), "pid": pid, "started": _started(pid)}
 
 
+def is_of_this_host(identity: dict[str, Any]) -> bool:
+    """Whether its process would be seen from here."""
+    return identity["host"] == _host()
+
+
+def has_beaten(storage: RDBStorage, trial_id: int) -> bool:
+    """Whether any heartbeat of a trial was ever recorded; Optuna overlooks those without one."""
+    query = text("SELECT 1 FROM trial_heartbeats WHERE trial_id = :trial_id")
+    with storage.engine.connect() as db:
+        return db.execute(query, {"trial_id": trial_id}).first() is not None
+
+
 def is_known_dead(identity: dict[str, Any]) -> bool:
     """True if the worker ran on this host and is gone; False if it lives or can't be seen.
 
     Where there is no ``/proc``, a process id that was given to another process looks alive;
     the heartbeat finds such a worker, later.
     """
-    if identity["host"] != _host():
+    if not is_of_this_host(identity):
         return False
     try:
         os.kill(identity["pid"], 0)

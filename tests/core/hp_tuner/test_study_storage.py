@@ -29,8 +29,9 @@ def test_sqlite_is_in_wal_mode_and_waits_a_minute_for_a_lock(tmp_path):
     assert (storage.get_heartbeat_interval(), storage.grace_period) == (5, 10)
 
 
-def test_the_trial_of_a_host_that_died_is_taken_up_when_its_heartbeat_stops(tmp_path):
-    """Nobody here can see its process, so only the missing heartbeat tells."""
+@pytest.mark.parametrize("ever_beat", [True, False])
+def test_the_trial_of_a_host_that_died_is_taken_up_when_its_heartbeat_stops(tmp_path, ever_beat):
+    """Nobody here can see its process, so only its silence tells: since a beat, or from birth."""
     import multiprocessing as mp
     from functools import partial
 
@@ -52,6 +53,10 @@ def test_the_trial_of_a_host_that_died_is_taken_up_when_its_heartbeat_stops(tmp_
             "UPDATE trial_user_attributes SET value_json = ? WHERE trial_user_attribute_id = ?",
             (json.dumps(elsewhere), rows[0][0]),
         )
+        beats = db.execute("SELECT COUNT(*) FROM trial_heartbeats").fetchone()[0]
+        assert beats >= 1  # recorded with the claim itself
+        if not ever_beat:
+            db.execute("DELETE FROM trial_heartbeats")
     result = tuner(tmp_path, toys.build_hill).tune()
     assert result.n_finished == 6
     assert result.trials["attempts"].sum() == 7
