@@ -100,7 +100,8 @@ def _days_text(deflation: Mapping[str, Any]) -> str:
     """Days of record that would convince; a figure below what noise shows never does."""
     if deflation["min_record_days"] is None and deflation["expected_max"] is not None:
         return "none would"
-    return cell_text(deflation["min_record_days"], "")
+    days = deflation["min_record_days"]
+    return cell_text(days if days is None else round(days), "")
 
 
 def parameter_blocks(study: Mapping[str, Any]) -> list[Block]:
