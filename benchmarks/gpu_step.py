@@ -11,9 +11,9 @@ import time
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import torch
 
+from benchmarks.measure import noise_rows
 from tft_core.models.config import XTrendConfig
 from tft_core.sequences import RowTable
 from tft_core.training.config import TrainingConfig
@@ -27,27 +27,6 @@ MODES = {
     "graph": {},
     "graph, bf16": {"amp": True},
 }
-
-
-def random_rows(n_assets: int, n_days: int, n_features: int) -> RowTable:
-    """Noise of the given size: what a step costs doesn't depend on what is in it."""
-    rng = np.random.default_rng(0)
-    n = n_assets * n_days
-    label = 0.01 * rng.standard_normal(n)
-    label.reshape(n_assets, n_days)[:, -2:] = np.nan
-    return RowTable(
-        features=rng.standard_normal((n, n_features)).astype(np.float32),
-        coverage=np.ones(n, np.float32),
-        asset_id=np.repeat(np.arange(n_assets), n_days),
-        date_index=np.tile(np.arange(n_days), n_assets),
-        label=label,
-        sigma=np.full(n, 0.01),
-        cost_rate=np.full(n, 1e-4),
-        dates=pd.bdate_range("2000-01-03", periods=n_days),
-        symbols=tuple(f"A{i}" for i in range(n_assets)),
-        feature_names=tuple(f"f{i}" for i in range(n_features)),
-        asset_start=np.arange(n_assets + 1) * n_days,
-    )
 
 
 def time_step(
@@ -74,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one network, one batch size")
     quick = parser.parse_args().quick
-    rows = {v: random_rows(50, 1000, v) for v in (8, 210)}
+    rows = {v: noise_rows(50, 1000, v) for v in (8, 210)}
     cases = [
         ("plan(), 210 inputs, 16 contexts", 210, XTrendConfig.plan, 32),
         ("plan(), 210 inputs, 16 contexts", 210, XTrendConfig.plan, 256),

@@ -1,7 +1,8 @@
 """What a prediction costs: ``python -m benchmarks.inference`` prints one Markdown table.
 
 A synthetic market, all 292 features built, 80 of them read by the plan's network (hidden 64, two
-layers, 42 steps, 16 contexts), three members. Attribution is included wherever it says so. Wall
+layers, 42 steps, 16 contexts), three members. Warm: one more session in a process that has answered
+for the one before, as a night after a night. Attribution is included wherever it says so. Wall
 times count on a quiet machine only; CPU times stand beside them.
 """
 
@@ -52,15 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__} with "
-        f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}\n"
+        f"{torch.get_num_threads()} threads ({SERVING.threads} workers of one thread in a "
+        f"prediction), load {os.getloadavg()[0]:.1f}\n"
     )
     print("| what | wall | CPU |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for n_assets in options.assets:
             served = made(Path(folder) / f"plan{n_assets}", n_assets)
-            measure(served, f"{n_assets} assets", options, full=n_assets == 50)
-        served = made(Path(folder) / "demo", 50, DEMO)
-        measure(served, "50 assets, the demo's network", options, full=False)
+            measure(served, n_assets, f"{n_assets} assets", options)
+        if 50 in options.assets:
+            served = made(Path(folder) / "demo", 50, DEMO)
+            measure(served, 50, "50 assets, the demo's network", options)
 
 
 def made(home: Path, n_assets: int, model: dict | None = None) -> Served:
@@ -78,9 +81,10 @@ def made(home: Path, n_assets: int, model: dict | None = None) -> Served:
     )
 
 
-def measure(served: Served, label: str, options: argparse.Namespace, *, full: bool) -> None:
+def measure(served: Served, n_assets: int, label: str, options: argparse.Namespace) -> None:
+    full = n_assets == 50 and label == "50 assets"
     sessions = list(served.sessions)
-    cold = [cold_start(served) for _ in range(3)]
+    cold = [cold_start(served) for _ in range(3 if n_assets <= 50 else 1)]
     row(f"{label}: cold, `from_checkpoint` + `predict`", *np.min(cold, axis=0))
     pipeline = TFTInferencePipeline.from_checkpoint(served.checkpoint, serving=SERVING)
     with MarketDataStore(served.store_path, read_only=True) as store:
@@ -89,20 +93,20 @@ def measure(served: Served, label: str, options: argparse.Namespace, *, full: bo
         warm = np.array([timed(lambda d=d: pipeline.predict(d, store)) for d in sessions[-n_warm:]])
         p50 = np.median(warm, axis=0)
         row(f"{label}: warm `predict`, p50 of {n_warm}", *p50)
+        pipeline.inputs(store, sessions[-9], sessions[-9])
+        made = [timed(lambda d=d: pipeline.inputs(store, d, d)) for d in sessions[-8:]]
+        row(f"{label}: of it, store and features of one more session", *np.median(made, axis=0))
         inputs = pipeline.inputs(store, sessions[-1], sessions[-1])
-        row(
-            f"{label}: of it, store and features",
-            *timed(lambda: pipeline.inputs(store, sessions[-1], sessions[-1])),
-        )
         rows = pipeline.rows(inputs)
         walk = pipeline.walk(inputs, sessions[-1], sessions[-1], rows=rows)
         row(
             f"{label}: of it, outputs",
             *timed(lambda: pipeline.walk(inputs, sessions[-1], sessions[-1], rows=rows)),
         )
+        member_z = None if walk.output is None else walk.output.member_z
         row(
             f"{label}: of it, attribution",
-            *timed(lambda: pipeline.ensemble.attribute(rows, walk.end_rows)),
+            *timed(lambda: pipeline.ensemble.attribute(rows, walk.end_rows, member_z, workers=2)),
         )
         if not full:
             return

@@ -163,15 +163,21 @@ def make_rows(case: StepCase, model: XTrendConfig) -> tuple[RowTable, np.ndarray
         n_days = round(n_windows * tile) - (tile - 1) + 2
     else:
         n_assets, n_days = case.steps * case.batch_size, model.seq_len + 2
+    rows = noise_rows(n_assets, n_days, case.n_features)
+    loss_rows = rows.can_bear_loss.copy()
+    if not case.share_rows:
+        loss_rows.reshape(n_assets, n_days)[:, :-3] = False
+    return rows, loss_rows
+
+
+def noise_rows(n_assets: int, n_days: int, n_features: int) -> RowTable:
+    """Noise of the given size: what a step costs doesn't depend on what is in it."""
     rng = np.random.default_rng(SEED)
     n = n_assets * n_days
     label = rng.normal(0.0, 0.01, (n_assets, n_days))
     label[:, -2:] = np.nan  # not yet known
-    loss_rows = np.isfinite(label)
-    if not case.share_rows:
-        loss_rows[:, :-3] = False
-    rows = RowTable(
-        features=rng.standard_normal((n, case.n_features), dtype=np.float32),
+    return RowTable(
+        features=rng.standard_normal((n, n_features), dtype=np.float32),
         coverage=np.ones(n, np.float32),
         asset_id=np.repeat(np.arange(n_assets), n_days),
         date_index=np.tile(np.arange(n_days), n_assets),
@@ -180,7 +186,6 @@ def make_rows(case: StepCase, model: XTrendConfig) -> tuple[RowTable, np.ndarray
         cost_rate=np.full(n, 1e-4),
         dates=pd.bdate_range("2000-01-03", periods=n_days),
         symbols=tuple(f"A{i:04d}" for i in range(n_assets)),
-        feature_names=tuple(f"f{i:03d}" for i in range(case.n_features)),
+        feature_names=tuple(f"f{i:03d}" for i in range(n_features)),
         asset_start=np.arange(n_assets + 1) * n_days,
     )
-    return rows, loss_rows.ravel()

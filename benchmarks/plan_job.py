@@ -19,14 +19,14 @@ import platform
 import resource
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ from tft_core.schema import LIVE_FOLD
 from tft_core.training.config import TrainingConfig
 from tft_core.training.exploration import ExplorationConfig
 from tft_core.training_pipeline.graph import LIFECYCLE, SPECS, UNPARTITIONED_KEY, keys_of
+from tft_core.training_pipeline.phases.production import PATHS
 from tft_core.training_pipeline.pipeline import PHASE_OF
 from tft_core.training_pipeline.workspace import Workspace
 
@@ -55,9 +56,9 @@ INNER_TEST_SESSIONS = 21
 SERIAL = ("optuna_study", "production_checkpoint")
 """Assets built in this process: one starts workers of its own, the other is a single key."""
 QUICK: dict[str, dict[str, Any]] = {
-    "exploration": {"n_seeds": 1, "pretrain_epochs": 1, "finetune_epochs": 1},
-    "training": {"n_seeds": 1, "pretrain_epochs": 1, "finetune_epochs": 1},
-    "tuning": {"n_trials": 4, "pretrain_epochs": 1, "finetune_epochs": 1},
+    "exploration": {"n_seeds": 1, "pretrain_epochs": 1, "finetune_epochs": 3},
+    "training": {"n_seeds": 1, "pretrain_epochs": 1, "finetune_epochs": 3},
+    "tuning": {"n_trials": 4, "pretrain_epochs": 1, "finetune_epochs": 3},
 }
 
 
@@ -68,11 +69,30 @@ class PhaseCost:
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
     optimiser_steps: int = 0
+    training_seconds: float = 0.0
+    """Wall time inside trainings, validation included. They run on one thread each, so it is part
+    of ``cpu_seconds`` unless the cores are shared with others."""
+    n_trainings: int = 0
+    """Members trained, a trial's inner folds and refits counted one by one."""
+
+    def at_most(self, steps: int, n_trainings: int) -> float:
+        """CPU seconds of more steps and trainings: a step costs what it did; everything else
+        (processes, rows, permutation) is taken to grow with the trainings."""
+        trained = min(self.training_seconds, self.cpu_seconds)
+        rest = self.cpu_seconds - trained
+        return rest * n_trainings / self.n_trainings + trained / self.optimiser_steps * steps
+
+
+class Budget(NamedTuple):
+    """What a phase may spend at most: no early stopping, no pruning."""
+
+    steps: int
+    n_trainings: int
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="4 trials, 2 epochs, one seed")
+    parser.add_argument("--quick", action="store_true", help="4 trials, 4 epochs, one seed")
     parser.add_argument(
         "--home", type=Path, help="state directory to keep: a second run goes on there"
     )
@@ -157,6 +177,9 @@ def run(settings: Settings) -> dict[str, PhaseCost]:
                 summary = workspace.artifacts.read(asset, key).summary
                 for name in ("", "_default", "_tuned"):
                     cost.optimiser_steps += int(summary.get(f"optimiser_steps{name}") or 0)
+                for name in ("_training", "", "_default", "_tuned"):
+                    cost.training_seconds += float(summary.get(f"seconds{name}") or 0.0)
+            cost.n_trainings += _trainings(workspace, asset, keys)
             print(f"  {asset}: {len(keys)} partitions, {wall:.1f} s", flush=True)
     return costs
 
@@ -216,10 +239,13 @@ def _describe(settings: Settings, n_sessions: int) -> None:
 
 
 def _report(costs: dict[str, PhaseCost]) -> None:
-    print("\n| phase | wall s | CPU s | optimiser steps | CPU ms per step |\n|---|--:|--:|--:|--:|")
+    print(
+        "\n| phase | wall s | CPU s | optimiser steps | ms per step in training |\n"
+        "|---|--:|--:|--:|--:|"
+    )
     for phase, cost in costs.items():
         steps = cost.optimiser_steps
-        each = f"{1e3 * cost.cpu_seconds / steps:.1f}" if steps else "–"
+        each = f"{1e3 * cost.training_seconds / steps:.1f}" if steps else "–"
         print(
             f"| {phase} | {cost.wall_seconds:.1f} | {cost.cpu_seconds:.1f} | "
             f"{steps or '–'} | {each} |"
@@ -248,36 +274,63 @@ def _report_outcome(workspace: Workspace) -> None:
     )
 
 
-def _extrapolate(costs: dict[str, PhaseCost], full: Workspace) -> None:
-    """Upper bound of the full job: no early stopping, no pruning, today's cost per step."""
+def _trainings(workspace: Workspace, asset: str, keys: Sequence[str]) -> int:
+    """Members trained for some partitions of an asset."""
+    build, total = workspace.settings.build, 0
+    for key in keys:
+        summary = workspace.artifacts.read(asset, key).summary
+        if asset == "exploration_fold":
+            total += summary["n_seeds"]
+        elif asset == "optuna_study" and not summary.get("is_pointer", True):
+            tuning = build(TunerConfig, "tuning")
+            total += tuning.n_trials * tuning.n_folds_per_trial * tuning.n_seeds_per_trial
+        elif asset == "production_fold":
+            n_seeds = build(TrainingConfig, "training").n_seeds
+            total += sum(2 * n_seeds for path in PATHS if f"seconds_{path}" in summary)
+    return total
+
+
+def _budgets(full: Workspace, n_studies: int) -> dict[str, Budget]:
+    """Most steps and trainings of the phases that train."""
     build = full.settings.build
     training, tuning = build(TrainingConfig, "training"), build(TunerConfig, "tuning")
     exploration = build(ExplorationConfig, "exploration")
-    n_folds, per_epoch = len(full.plan.keys), training.min_steps_per_epoch
-
-    def steps(seeds: int, epochs: int) -> int:
-        return seeds * epochs * per_epoch
-
-    explored = exploration.pretrain_epochs + exploration.finetune_epochs
-    trained = training.pretrain_epochs + training.finetune_epochs
-    tried = tuning.pretrain_epochs + tuning.finetune_epochs
-    budget = {
-        "2 exploration": n_folds * steps(exploration.n_seeds, explored),
-        "4 tuning": 2 * tuning.n_trials * tuning.n_folds_per_trial * steps(1, tried),
-        # default and tuned, each early-stopped and then refitted
-        "5 production": n_folds * 2 * 2 * steps(training.n_seeds, trained),
+    n_folds = len(full.plan.keys)
+    epochs = {
+        "2 exploration": exploration.pretrain_epochs + exploration.finetune_epochs,
+        "4 tuning": tuning.pretrain_epochs + tuning.finetune_epochs,
+        "5 production": training.pretrain_epochs + training.finetune_epochs,
     }
-    print(f"\nAt most, at this speed and {per_epoch} steps an epoch (no early stop, no pruning):")
-    total = sum(cost.cpu_seconds / WORKERS for p, cost in costs.items() if p not in budget)
-    for phase, most in budget.items():
-        cost = costs[phase]
-        if not cost.optimiser_steps:
+    per_study = tuning.n_trials * tuning.n_folds_per_trial * tuning.n_seeds_per_trial
+    n_trainings = {
+        "2 exploration": n_folds * exploration.n_seeds,
+        "4 tuning": n_studies * per_study,
+        "5 production": n_folds * len(PATHS) * 2 * training.n_seeds,  # early-stopped, refitted
+    }
+    return {
+        phase: Budget(n * epochs[phase] * training.min_steps_per_epoch, n)
+        for phase, n in n_trainings.items()
+    }
+
+
+def _extrapolate(costs: dict[str, PhaseCost], full: Workspace) -> None:
+    """Upper bounds of the full job, with the two studies of this job and the plan's one."""
+    print("\nAt most, at this speed, without early stopping and pruning:")
+    for n_studies in (2, 1):
+        budgets = _budgets(full, n_studies)
+        if not all(costs[phase].optimiser_steps for phase in budgets):
             print("  nothing to tell: a phase was not built here")
             return
-        busy = most * cost.cpu_seconds / cost.optimiser_steps
-        total += busy / WORKERS
-        print(f"  {phase}: {most} steps, {busy / 60:.0f} CPU min")
-    print(f"  all phases, {WORKERS} cores kept busy: {total / 60:.0f} min")
+        total = sum(cost.cpu_seconds for phase, cost in costs.items() if phase not in budgets)
+        told = []
+        for phase, budget in budgets.items():
+            busy = costs[phase].at_most(*budget)
+            total += busy
+            told.append(f"{phase} {budget.steps} steps, {busy / 60:.0f} CPU min")
+        print(
+            f"  {n_studies} {'studies' if n_studies > 1 else 'study'}: {'; '.join(told)}; all "
+            f"phases, {WORKERS} cores kept busy: {total / WORKERS / 60:.0f} min"
+        )
 
 
 if __name__ == "__main__":

@@ -158,6 +158,7 @@ class Step:
         self.batch, self.targets = self.assemble()
         self.member = XTrend(config).train()
         self.optimiser = make_optimiser(self.member, self.training)
+        self.vectors = [p for group in self.optimiser.param_groups for p in group["params"]]
 
     def assemble(self) -> tuple[Batch, Targets]:
         """What training does in NumPy for every minibatch."""
@@ -193,12 +194,12 @@ class Step:
     def run(self) -> None:
         """The whole step, as ``train_member`` does it."""
         self.batch, self.targets = self.assemble()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad(set_to_none=False)
         self.loss().backward()
         self.update()
 
     def update(self) -> None:
-        torch.nn.utils.clip_grad_norm_(self.member.parameters(), self.training.grad_clip)
+        torch.nn.utils.clip_grad_norm_(self.vectors, self.training.grad_clip)
         self.optimiser.step()
         for selection in self.member.identified():
             selection.clamp(CLAMP_FLOOR)  # no variable may die while time is taken
@@ -233,8 +234,6 @@ class Step:
             made.append(self._attention(x))
         made.append(self._head(x))
         n_parameters = sum(p.numel() for p in self.member.parameters())
-        for p in self.member.parameters():
-            p.grad = torch.zeros_like(p)
         # gradients are read to be clipped; p, g, m, v are read, p, m, v written
         made.append(Part("clip, AdamW", self.update, 0.0, 8.0 * FLOAT * n_parameters))
         gathered = 2.0 * FLOAT * batch.x.numel()
@@ -246,9 +245,11 @@ class Step:
         selection = self.member.selection["shared"]
         grad = torch.randn(len(batch.x), config.d_hidden)
         n, v, h, d = len(batch.x), config.n_features, config.vsn_hidden, config.d_hidden
-        flops = 6.0 * n * v * h * d  # out, ∂h, T
+        # rows lie asset by asset here, so that products leave out what the masks hide
+        share = 1.0 - config.vsn_dropout if config.vsn == "identified" else 1.0
+        flops = share * 6.0 * n * v * h * d  # out, ∂h, T
         flops += 4.0 * n * v * h**2 + 2.0 * n * v * h  # covariance there and back; slope
-        flops += 4.0 * n * v * d + 6.0 * v * h**2 * d  # masks; scales
+        flops += share * 4.0 * n * v * d + 6.0 * v * h**2 * d  # the constant unit; scales
         moved = FLOAT * (4.0 * n * v + 2.0 * n * v * h + 3.0 * v * h * d + 2.0 * n * d)
         return Part(
             "VSN",

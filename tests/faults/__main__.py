@@ -23,10 +23,12 @@ from tests.faults.crash_states import crash_states
 from tests.faults.crowd import crowd
 from tests.faults.hostile import hostile
 from tests.faults.metadata_fuzz import metadata_fuzz
+from tests.faults.nightly_kills import nightly_kills
 from tests.faults.random_kills import random_kills
 from tests.faults.syscalls import errors, kill_points, read_errors
 
 SUITES = {
+    "nightly_kills": nightly_kills,  # the longest first: two suites run at a time
     "kill_points": kill_points,
     "errors": errors,
     "random_kills": random_kills,
@@ -47,7 +49,10 @@ SMALL = {
     "hostile": hostile,
     "crowd": lambda folder: crowd(folder, 4, 5),
 }
-"""The continuous-integration version: the same code, fewer times; its targets are not judged."""
+"""The continuous-integration version: the same code, fewer times; its targets are not judged.
+
+The nightly kills are in ``tests/integration/test_nightly.py``, which has a lifecycle already.
+"""
 BEGIN, END = "<!-- faults: begin (make test-faults) -->", "<!-- faults: end -->"
 ROOT = Path(__file__).parents[2]
 

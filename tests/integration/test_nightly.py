@@ -1,8 +1,13 @@
-"""From promotion on: nights in order, catching up, backfills of the past, tracking."""
+"""From promotion on: nights in order, catching up, kills, backfills of the past, tracking."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,10 +17,12 @@ from tests.support.tiny import ANCHOR, tiny_bars
 from tft_core.cli import main
 from tft_core.data.store import MarketDataStore
 from tft_core.errors import DataError
+from tft_core.schema import MODEL_TYPE
 from tft_core.strategy.ledger import Ledger
 from tft_core.strategy_adapter import STRATEGY_ID
 from tft_core.training_pipeline import Workspace
 from tft_core.training_pipeline.nightly import run_nightly
+from tft_core.training_pipeline.phases.serving import model_of_session
 from tft_core.training_pipeline.tracking import recorded_days, track_published
 
 LAST = tiny_bars()["date"].max()
@@ -105,6 +112,30 @@ def test_nights_are_caught_up_in_order_and_done_once(workspace, monkeypatch, cap
         track_published(workspace, fills=fills.assign(symbol="NONE"))
 
 
+def test_a_killed_night_goes_on_to_the_ledger_of_one_that_nobody_killed(workspace, tmp_path):
+    """The CI size of ``make test-faults``' nightly kills, in a process of its own (it forks)."""
+    home, root = workspace.settings.home, Path(__file__).parents[2]
+    run = [sys.executable, "-m", "tests.faults.nightly_kills"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    subprocess.run([*run, "miss", str(home)], check=True, cwd=root, env=environment)
+    kill = [
+        *run,
+        "kill",
+        str(home),
+        "--folder",
+        str(tmp_path / "kills"),
+        "--random",
+        "5",
+        "--calls",
+        "4",
+    ]
+    done = subprocess.run(kill, capture_output=True, text=True, cwd=root, env=environment)
+    assert done.stdout, done.stderr[-2000:]
+    row = json.loads(done.stdout.splitlines()[-1])
+    assert row["problems"] == []
+    assert row["n"] >= 5
+
+
 def test_the_record_that_live_is_held_against_is_the_reported_one(lifecycle):
     workspace = lifecycle[0].workspace
     reported = workspace.artifacts.read("production_checkpoint", "all").frame("daily.parquet")
@@ -137,6 +168,57 @@ def test_backfilling_a_reported_window_reproduces_its_record(workspace):
     # a backfill is not what was published live, so it is not tracked
     assert track_published(workspace).first is None
     assert len(published(workspace)) == 4
+
+
+def test_a_session_is_served_by_the_model_that_was_in_production_then(workspace):
+    days = pd.bdate_range(LAST + pd.offsets.BDay(1), periods=6)
+    ingest_more(workspace, days)
+    registry = workspace.registry
+    first = registry.production_path(MODEL_TYPE)
+    state, metadata = registry.load(first)
+    seen = days[2].date().isoformat()
+    newer = registry.save(state, metadata.replace(version=0, trained_through=seen))
+    registry.promote(newer, "refitted on three more sessions", effective=seen)
+    then = {day: model_of_session(workspace, day.date()) for day in days}
+    assert [then[day] for day in days[:2]] == [(first, True)] * 2
+    assert [then[day] for day in days[2:]] == [(newer, True)] * 4
+    directory, was_promoted = model_of_session(workspace, ANCHOR + timedelta(days=40))
+    assert not was_promoted
+    assert registry.load(directory)[1].fold == ANCHOR.isoformat()
+
+
+def test_the_night_from_the_command_line_publishes_exports_and_verifies(
+    workspace, monkeypatch, capsys, tmp_path
+):
+    monkeypatch.setattr("tft_core.cli.signal_commands.load_settings", lambda: workspace.settings)
+    monkeypatch.setattr("tft_core.training_pipeline.nightly.datetime", At(after(LAST)))
+    assert main(["nightly"]) == 0
+    assert f"{LAST.date()}: " in capsys.readouterr().out
+    assert main(["nightly"]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    monkeypatch.setattr(
+        "tft_core.training_pipeline.nightly.datetime", At(after(LAST + pd.offsets.BDay(1)))
+    )
+    assert main(["nightly"]) == 1
+    assert "no bars of" in capsys.readouterr().out
+    with Ledger(workspace.settings.ledger_path) as ledger:
+        expected = ledger.signals(revision="all")
+    for name, read in (("all.csv", pd.read_csv), ("all.parquet", pd.read_parquet)):
+        assert main(["signals", "export", str(tmp_path / name), "--revision", "all"]) == 0
+        back = read(tmp_path / name)
+        assert list(back.columns) == list(expected.columns)
+        assert back["symbol"].tolist() == expected["symbol"].tolist()
+    assert main(["signals", "verify"]) == 0
+
+
+class At:
+    """``datetime`` at a fixed moment."""
+
+    def __init__(self, moment: datetime) -> None:
+        self.moment = moment
+
+    def now(self, zone) -> datetime:
+        return self.moment.astimezone(zone)
 
 
 def test_tracking_from_the_command_line_says_that_nothing_is_published(

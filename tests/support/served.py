@@ -76,7 +76,10 @@ def serve(
     at = risk.dates.get_indexer(panel.dates)
     close, sigma = wealth(risk.returns)[at], risk.sigma_daily[at]
     known = np.isfinite(panel.values[np.isfinite(close)]).mean(axis=0)
-    names = tuple(np.array(panel.feature_names)[known > 0.9][:n_features])
+    names = np.array(panel.feature_names)[known > 0.9]
+    if n_features is not None:  # of all groups alike
+        names = names[np.linspace(0, len(names) - 1, n_features).round().astype(int)]
+    names = tuple(dict.fromkeys(names.tolist()))
     panel = panel.select(names)
     observed = panel.values[np.isfinite(close)]
     scaler = Scaler.fit(observed)

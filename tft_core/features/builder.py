@@ -21,6 +21,7 @@ from tft_core.features.exogenous import ExogenousSeries
 from tft_core.features.market import MarketGrid
 from tft_core.features.panel import FeaturePanel, stamp_at
 from tft_core.features.registry import FeatureConfig, FeatureGroup, FeatureRegistry, check_result
+from tft_core.features.row_cache import RowCache
 from tft_core.features.sessions import OwnSessions, SessionIndex
 from tft_core.schema import content_hash
 
@@ -38,9 +39,14 @@ class MegaFeatureBuilder:
     """The 292 mega features (and the user's own), from a store or from arrays."""
 
     def __init__(
-        self, config: FeatureConfig | None = None, universe: UniverseConfig | None = None
+        self,
+        config: FeatureConfig | None = None,
+        universe: UniverseConfig | None = None,
+        cache: RowCache | None = None,
     ) -> None:
+        """``cache`` keeps rows from one ``build`` to the next; default: every row is built."""
         self.config = config or FeatureConfig()
+        self.cache = cache
         self.universe = universe or UniverseConfig()
         self.registry = FeatureRegistry.from_config(self.config)
 
@@ -118,6 +124,8 @@ class MegaFeatureBuilder:
             panel = self._build_block(store, wanted, loaded, universe, block, as_of)
             if len(panel.dates):
                 panels.append(panel)
+        if self.cache is not None:
+            self.cache.end_build()
         if not panels:
             raise FeatureError(
                 f"features must be asked for bars that were known as of {as_of}, found none"
@@ -147,14 +155,31 @@ class MegaFeatureBuilder:
         needed = min(oldest, first - timedelta(days=int(1.45 * lookback)))
         series = self.load_series(store, needed, last, known_at)
         tables = self.load_tables(store, oldest, last, known_at) if len(market.dates) else {}
-        panel = self.build_panel(
-            market,
-            universe=universe,
-            series=series,
-            first_row=first_row,
-            symbols=wanted,
-            tables=tables,
+
+        def built(from_row: int) -> FeaturePanel:
+            return self.build_panel(
+                market,
+                universe=universe,
+                series=series,
+                first_row=from_row,
+                symbols=wanted,
+                tables=tables,
+            )
+
+        # rows that read more than bars are always built
+        if self.cache is None or series is not None or tables or first_row >= len(market.dates):
+            return built(first_row).traded_rows()
+        known = self.cache.known(market, universe, wanted, first_row)
+        parts = [] if known is None else [known]
+        n_known = sum(map(len, parts))
+        has_session = market.has_session[first_row:, [market.symbols.index(s) for s in wanted]]
+        if n_known < len(has_session):
+            parts.append(built(first_row + n_known).values)
+        values = np.concatenate(parts)
+        panel = FeaturePanel(
+            values, market.dates[first_row:], wanted, self.feature_names, has_session
         )
+        self.cache.keep(market, universe, wanted, first_row, values)
         return panel.traded_rows()
 
     def load_series(

@@ -2,7 +2,6 @@
 
 from tft_core.inference.answer import Walk
 from tft_core.inference.config import ServingConfig
-from tft_core.inference.drift import median_psi
 from tft_core.inference.guards import KILL_SWITCH_ENV
 from tft_core.inference.inputs import BarFaults, MarketInputs
 from tft_core.inference.pipeline import GONE, TFTInferencePipeline
@@ -22,5 +21,4 @@ __all__ = [
     "ServingConfig",
     "TFTInferencePipeline",
     "Walk",
-    "median_psi",
 ]

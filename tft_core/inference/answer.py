@@ -101,7 +101,11 @@ def session_status(
 
 
 def explain_sessions(
-    ensemble: Ensemble, rows: RowTable, walk: Walk, at: Int64[np.ndarray, " session"]
+    ensemble: Ensemble,
+    rows: RowTable,
+    walk: Walk,
+    at: Int64[np.ndarray, " session"],
+    workers: int,
 ) -> dict[tuple[pd.Timestamp, str], tuple[Attribution, int]]:
     """(session, symbol) → the attribution it stands in, and its row there."""
     if walk.output is None or not len(at):
@@ -111,7 +115,7 @@ def explain_sessions(
     if not len(chosen):
         return {}
     end_rows = walk.end_rows[chosen]
-    made = ensemble.attribute(rows, end_rows, walk.output.member_z[:, chosen])
+    made = ensemble.attribute(rows, end_rows, walk.output.member_z[:, chosen], workers=workers)
     return {
         (stamps[place], rows.symbols[rows.asset_id[row]]): (made, i)
         for i, (place, row) in enumerate(zip(chosen, end_rows, strict=True))

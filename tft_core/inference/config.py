@@ -18,6 +18,8 @@ class ServingConfig:
     """Smallest share of an asset's features that must have a value."""
     max_drift_psi: float = 4.0
     """Largest median population stability index of the newest features against training."""
+    max_drift_ks: float = 0.5
+    """Largest median Kolmogorov–Smirnov distance of the newest features to training."""
     drift_sessions: int = 63
     """Newest sessions whose feature distribution is compared with training."""
     max_return_sigmas: float = 20.0
@@ -38,6 +40,8 @@ class ServingConfig:
     """Largest sum of absolute capital weights, as a multiple of capital."""
     conviction_threshold: float = 0.3
     """Share of the largest position below which a strategy emits no signal."""
+    threads: int = 2
+    """Worker threads of a prediction; torch runs on one thread in each. Changes no result."""
     top_features: int = 10
     """Features per asset whose attribution is reported."""
 
@@ -49,10 +53,11 @@ class ServingConfig:
             "outlier_sessions",
             "max_unchanged_sessions",
             "min_members",
+            "threads",
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"serving.{name} must be at least 1, found {getattr(self, name)}")
-        for name in ("conviction_threshold", "min_coverage", "max_clipped_share"):
+        for name in ("conviction_threshold", "min_coverage", "max_clipped_share", "max_drift_ks"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(
                     f"serving.{name} must lie in [0, 1], found {getattr(self, name):g}"

@@ -1,16 +1,29 @@
-"""Are the newest features distributed as in training? The population stability index."""
+"""Are the newest features distributed as in training? Two distances from training's quantiles."""
+
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 
-def stability_by_session(
+class Drift(NamedTuple):
+    """Distances per session and feature; NaN where they cannot be measured."""
+
+    psi: Float[np.ndarray, "session feature"]
+    """Population stability index Σ_b (q_b − p_b) ln(q_b / p_b), half a row added to each bin:
+    weighs what lies where training had little."""
+    ks: Float[np.ndarray, "session feature"]
+    """Largest |F(x) − F_training(x)| at training's inner quantiles, in [0, 1]: how far the bulk
+    has moved. The Kolmogorov–Smirnov distance is at least this, and at most one bin more."""
+
+
+def drift_by_session(
     values: Float[np.ndarray, "time asset feature"],
     quantiles: Float[np.ndarray, "feature quantile"],
     rows: np.ndarray,
     window: int,
-) -> Float[np.ndarray, "session feature"]:
-    """Population stability index of each feature over the ``window`` rows that end at ``rows``.
+) -> Drift:
+    """Distances of each feature over the ``window`` rows that end at ``rows``.
 
     NaN for a feature without enough values, or whose training quantiles have ties (an
     indicator, a calendar flag): it has no such bins.
@@ -20,9 +33,6 @@ def stability_by_session(
 
     As of:
         Session i reads rows ≤ ``rows[i]``.
-
-    Source:
-        PSI = Σ_b (q_b − p_b) ln(q_b / p_b), with half a row added to each bin.
     """
     first = max(0, int(rows.min()) - window + 1)
     used = values[first : int(rows.max()) + 1]
@@ -44,14 +54,8 @@ def stability_by_session(
     inside = total[ends] - total[np.maximum(ends - window, 0)]
     n = inside.sum(axis=2, keepdims=True)
     expected, actual = 1.0 / n_bins, (inside + 0.5) / (n + 0.5 * n_bins)
-    figures = np.sum((actual - expected) * np.log(actual / expected), axis=2)
-    return np.where(has_bins & (n[..., 0] >= 5 * n_bins), figures, np.nan)
-
-
-def median_psi(
-    values: Float[np.ndarray, "row feature"],
-    quantiles: Float[np.ndarray, "feature quantile"],
-) -> float:
-    """Median index over the features of some rows; NaN if none is known."""
-    figures = stability_by_session(values[None], quantiles, np.array([0]), 1)[0]
-    return float(np.nanmedian(figures)) if np.isfinite(figures).any() else float("nan")
+    psi = np.sum((actual - expected) * np.log(actual / expected), axis=2)
+    below = np.cumsum(inside, axis=2)[..., :-1] / np.maximum(n, 1.0)
+    ks = np.abs(below - np.arange(1, n_bins) / n_bins).max(axis=2)
+    is_known = has_bins & (n[..., 0] >= 5 * n_bins)
+    return Drift(np.where(is_known, psi, np.nan), np.where(is_known, ks, np.nan))

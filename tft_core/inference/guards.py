@@ -21,7 +21,7 @@ from tft_core.features.builder import MegaFeatureBuilder
 from tft_core.features.normalization import Scaler
 from tft_core.features.panel import FeaturePanel
 from tft_core.inference.config import ServingConfig
-from tft_core.inference.drift import stability_by_session
+from tft_core.inference.drift import drift_by_session
 from tft_core.inference.inputs import BarFaults
 from tft_core.inference.reasons import Refusal
 from tft_core.models.config import XTrendConfig
@@ -121,20 +121,23 @@ def refuse_drift(
         )
     edges = np.array([quantiles[name] for name in panel.feature_names], dtype=np.float64)
     rows = panel.dates.get_indexer(dates)
-    by_feature = stability_by_session(panel.values, edges, rows, limits.drift_sessions)
-    for day, figures in zip(dates, by_feature, strict=True):
-        known = np.isfinite(figures)
-        psi = float(np.median(figures[known])) if known.any() else float("nan")
-        # NaN means that drift could not be measured
-        if not psi <= limits.max_drift_psi:
-            worst = np.argsort(-np.where(known, figures, -np.inf))[: min(3, int(known.sum()))]
-            named = ", ".join(f"{panel.feature_names[i]} {figures[i]:.1f}" for i in worst)
-            raise Refusal(
-                "feature_drift",
-                "the median population stability index of the features must be at most "
-                f"{limits.max_drift_psi:g}, found {psi:.2f} on {day.date()} "
-                f"(largest: {named or 'none is known'})",
-            )
+    drift = drift_by_session(panel.values, edges, rows, limits.drift_sessions)
+    for code, measure, by_feature, limit in (
+        ("feature_drift", "population stability index", drift.psi, limits.max_drift_psi),
+        ("feature_shift", "Kolmogorov–Smirnov distance", drift.ks, limits.max_drift_ks),
+    ):
+        for day, figures in zip(dates, by_feature, strict=True):
+            known = np.isfinite(figures)
+            median = float(np.median(figures[known])) if known.any() else float("nan")
+            # NaN means that drift could not be measured
+            if not median <= limit:
+                worst = np.argsort(-np.where(known, figures, -np.inf))[: min(3, int(known.sum()))]
+                named = ", ".join(f"{panel.feature_names[i]} {figures[i]:.2g}" for i in worst)
+                raise Refusal(
+                    code,
+                    f"the median {measure} of the features must be at most {limit:g}, found "
+                    f"{median:.2f} on {day.date()} (largest: {named or 'none is known'})",
+                )
 
 
 def refuse_exposure(

@@ -7,6 +7,7 @@ past reproduces the out-of-sample record. Nothing here trains or tunes.
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,7 @@ from tft_core.errors import InferenceError
 from tft_core.features.builder import FeatureConfig, MegaFeatureBuilder
 from tft_core.features.normalization import Scaler
 from tft_core.features.panel import FeaturePanel
+from tft_core.features.row_cache import RowCache
 from tft_core.inference import guards
 from tft_core.inference.answer import Walk, explain_sessions, row_codes, session_status
 from tft_core.inference.config import ServingConfig
@@ -73,13 +75,18 @@ class TFTInferencePipeline:
         self.universe_config = build_dataclass(
             UniverseConfig, metadata.universe["config"], where="checkpoint universe"
         )
-        self.builder = MegaFeatureBuilder(
-            build_dataclass(
-                FeatureConfig, metadata.universe["features"], where="checkpoint features"
-            ),
-            self.universe_config,
+        features = build_dataclass(
+            FeatureConfig, metadata.universe["features"], where="checkpoint features"
         )
-        guards.refuse_mismatch(metadata, self.builder, self.scaler, ensemble.config)
+        every = MegaFeatureBuilder(features, self.universe_config)
+        guards.refuse_mismatch(metadata, every, self.scaler, ensemble.config)
+        used = set(metadata.feature_names)
+        groups = tuple(name for name, names in every.groups.items() if used & set(names))
+        self.builder = MegaFeatureBuilder(
+            replace(features, groups=groups),  # what the model does not read is not built
+            self.universe_config,
+            RowCache(2 * self._n_rows),  # assets pause, so a prediction asks for a few more
+        )
 
     @classmethod
     def from_checkpoint(
@@ -231,7 +238,11 @@ class TFTInferencePipeline:
         weights = self.weights(inputs, walk)
         active = self._is_member(symbols, walk.dates)
         explained = explain_sessions(
-            self.ensemble, rows, walk, {"all": at, "last": at[-1:], "none": at[:0]}[explain]
+            self.ensemble,
+            rows,
+            walk,
+            {"all": at, "last": at[-1:], "none": at[:0]}[explain],
+            self.serving.threads,
         )
         elapsed_ms = (time.perf_counter() - started) * 1e3
         return [
@@ -300,7 +311,9 @@ class TFTInferencePipeline:
         wanted[wanted] = codes[cell[0][wanted], cell[1][wanted]] == ""
         end_rows = np.flatnonzero(wanted)
         raw, disagreement = (np.full((len(inside), len(symbols)), np.nan) for _ in range(2))
-        output = self.ensemble.predict(table, end_rows) if len(end_rows) else None
+        output = None
+        if len(end_rows):
+            output = self.ensemble.predict(table, end_rows, workers=self.serving.threads)
         if output is not None:
             target = cell[0][end_rows], cell[1][end_rows]
             guards.refuse_bad_output(output, table, end_rows)
@@ -448,6 +461,7 @@ class TFTInferencePipeline:
                 "attribution": attribution,
                 "n_features": len(self.feature_names),
                 "lookback_sessions": self.required_lookback(),
+                "threads": self.serving.threads,
                 "inference_time_ms": elapsed_ms,
             },
         )

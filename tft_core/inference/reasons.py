@@ -119,6 +119,12 @@ REASONS: dict[str, Reason] = {
         "the newest features are no longer distributed as in training, or nobody can tell",
         "look at the features named; retrain, or raise serving.max_drift_psi",
     ),
+    "feature_shift": Reason(
+        "session",
+        "the bulk of the newest features lies elsewhere than in training (Kolmogorov–Smirnov)",
+        "look at the features named for a unit, sign or column mixed up; retrain, or raise "
+        "serving.max_drift_ks",
+    ),
     "invalid_output": Reason(
         "session",
         "the network gave a number that is not finite",

@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from tft_core.models.blocks import FFN
+from tft_core.models.dropout import Dropout
 
 
 class MultiHeadAttention(nn.Module):
@@ -23,7 +24,7 @@ class MultiHeadAttention(nn.Module):
         self.key = nn.Linear(d_hidden, d_hidden)
         self.value = nn.Linear(d_hidden, d_hidden)
         self.out = nn.Linear(d_hidden, d_hidden)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,

@@ -6,8 +6,9 @@ added only where it is not met.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,9 +17,12 @@ from torch import Tensor
 
 from tft_core.models.batching import RowTensors
 from tft_core.models.network import Batch, ContextBank, XTrend
+from tft_core.models.workers import run_all
 
 ROWS_AT_ONCE = 8192
 """Rows × nodes that go through the network in one go: bounds memory, changes no result."""
+ROWS_OF_A_PIECE = 32
+"""Rows of one member that are attributed in one go, at most: pieces that workers can share."""
 FIRST_NODES = 2
 MAX_NODES = 32
 TOLERANCE = 2e-3
@@ -59,6 +63,7 @@ def attribute(
     index: Int64[np.ndarray, "row step"],
     member_z: Float64[np.ndarray, "member row"],
     tolerance: float = TOLERANCE,
+    workers: int | None = None,
 ) -> Attribution:
     """Integrated gradients of the members' mean, with as many nodes as each row needs.
 
@@ -68,27 +73,51 @@ def attribute(
     Args:
         index: Windows that end at the rows.
         member_z: The members' positions at the rows.
+        workers: See ``workers.run_all``.
 
     Source:
         Sundararajan, Taly & Yan 2017, eq. 1 and Proposition 1 (completeness).
     """
-    n_rows, n_features = len(index), tensors.features.shape[1]
-    parts = np.zeros((n_rows, n_features))
-    start, n_nodes = np.zeros(n_rows), np.zeros(n_rows, dtype=np.int64)
-    for member, bank, z in zip(members, banks, member_z, strict=True):
-        own, own_nodes = np.zeros((n_rows, n_features)), np.zeros(n_rows, dtype=np.int64)
-        own_start = start_positions(member, bank, tensors, index)
-        open_rows, nodes = np.arange(n_rows), FIRST_NODES
-        while len(open_rows) and nodes <= MAX_NODES:
-            own[open_rows] = integrated_gradients(member, bank, tensors, index[open_rows], nodes)
-            own_nodes[open_rows] = nodes
-            miss = own[open_rows].sum(axis=1) - (z - own_start)[open_rows]
-            open_rows, nodes = open_rows[np.abs(miss) > tolerance], 2 * nodes
-        parts += own / len(members)
-        start += own_start / len(members)
-        n_nodes = np.maximum(n_nodes, own_nodes)
-    residual = parts.sum(axis=1) - (member_z.mean(axis=0) - start)
-    return Attribution(parts, start, residual, n_nodes)
+    n_rows = len(index)
+    cuts = np.array_split(np.arange(n_rows), max(1, -(-n_rows // ROWS_OF_A_PIECE)))
+    pieces = [
+        partial(_member_parts, member, bank, tensors, index[rows], z[rows], tolerance)
+        for member, bank, z in zip(members, banks, member_z, strict=True)
+        for rows in cuts
+    ]
+    with ExitStack() as frozen:
+        for member in members:
+            frozen.enter_context(_frozen(member))
+        made = run_all(pieces, workers)
+    by_member = [made[i : i + len(cuts)] for i in range(0, len(made), len(cuts))]
+    parts, start, nodes = (
+        np.stack([np.concatenate([piece[field] for piece in own]) for own in by_member])
+        for field in range(3)
+    )
+    mean_parts, mean_start = parts.mean(axis=0), start.mean(axis=0)
+    residual = mean_parts.sum(axis=1) - (member_z.mean(axis=0) - mean_start)
+    return Attribution(mean_parts, mean_start, residual, nodes.max(axis=0))
+
+
+def _member_parts(
+    member: XTrend,
+    bank: ContextBank | None,
+    tensors: RowTensors,
+    index: Int64[np.ndarray, "row step"],
+    z: Float64[np.ndarray, " row"],
+    tolerance: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One member's (parts, start, nodes) of some rows."""
+    parts = np.zeros((len(index), tensors.features.shape[1]))
+    n_nodes = np.zeros(len(index), dtype=np.int64)
+    start = start_positions(member, bank, tensors, index)
+    open_rows, nodes = np.arange(len(index)), FIRST_NODES
+    while len(open_rows) and nodes <= MAX_NODES:
+        parts[open_rows] = integrated_gradients(member, bank, tensors, index[open_rows], nodes)
+        n_nodes[open_rows] = nodes
+        miss = parts[open_rows].sum(axis=1) - (z - start)[open_rows]
+        open_rows, nodes = open_rows[np.abs(miss) > tolerance], 2 * nodes
+    return parts, start, n_nodes
 
 
 def integrated_gradients(

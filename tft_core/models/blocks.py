@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from tft_core.models.dropout import Dropout
+
 
 class FFN(nn.Module):
     """FFN(h, s) = Linear₃ ∘ ELU(Linear₁(h) + Linear₂(Embedding(s))).
@@ -29,7 +31,7 @@ class FFN(nn.Module):
         self.linear1 = nn.Linear(d_in, d_hidden)
         self.linear2 = None if d_side is None else nn.Linear(d_side, d_hidden, bias=False)
         self.linear3 = nn.Linear(d_hidden, d_out)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, h: Tensor, side: Tensor | None = None) -> Tensor:
         """``side`` is the embedded entity, broadcast against ``h``."""
@@ -54,6 +56,7 @@ class EntityLSTM(nn.Module):
         self.lstm = nn.LSTM(
             d_hidden, d_hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0
         )
+        self.dropout = Dropout(self.lstm.dropout)
 
     def forward(
         self,
@@ -66,10 +69,20 @@ class EntityLSTM(nn.Module):
         h0 = self.initial_h(entity).view(shape).transpose(0, 1).contiguous()
         c0 = self.initial_c(entity).view(shape).transpose(0, 1).contiguous()
         if n_padding is None:
-            return self.lstm(x, (h0, c0))[0]
+            return self._run(x, h0, c0)
         # the LSTM is causal: move the real steps to the front, then put their states back
-        h = self.lstm(_moved(x, n_padding), (h0, c0))[0]
-        return _moved(h, -n_padding)
+        return _moved(self._run(_moved(x, n_padding), h0, c0), -n_padding)
+
+    def _run(self, x: Tensor, h0: Tensor, c0: Tensor) -> Float[Tensor, "batch step hidden"]:
+        """The LSTM; in training on a CPU layer by layer, for the sake of our own dropout."""
+        if not self.training or self.layers == 1 or x.device.type != "cpu":
+            return self.lstm(x, (h0, c0))[0]
+        h = x.transpose(0, 1)
+        for layer, weights in enumerate(self.lstm.all_weights):
+            first = (h0[layer : layer + 1], c0[layer : layer + 1])
+            h = h if layer == 0 else self.dropout(h)
+            h = torch.lstm(h, first, tuple(weights), True, 1, 0.0, True, False, False)[0]
+        return h.transpose(0, 1)
 
 
 def _moved(
@@ -95,7 +108,7 @@ class SequenceBlock(nn.Module):
         self.ffn = FFN(d_hidden, d_hidden, d_hidden, d_side=d_hidden, dropout=dropout)
         self.norm_lstm = nn.LayerNorm(d_hidden)
         self.norm_ffn = nn.LayerNorm(d_hidden)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
@@ -160,7 +173,7 @@ class GRN(nn.Module):
         self.gate = nn.Linear(d_hidden, 2 * d_out)
         self.skip = nn.Linear(d_in, d_out) if d_in != d_out else nn.Identity()
         self.norm = nn.LayerNorm(d_out)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, side: Tensor) -> Tensor:
         inner = self.fc2(F.elu(self.fc1(x) + self.side(side)))

@@ -6,6 +6,7 @@ so it depends neither on what else is in the batch nor on chance.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from tft_core.models.config import XTrendConfig
 from tft_core.models.io import compare_tensors
 from tft_core.models.network import Batch, ContextBank, XTrend
 from tft_core.models.variable_selection import IdentifiedSelection
+from tft_core.models.workers import run_all
 from tft_core.sequences import ContextWindows, RowTable, window_index
 
 ROWS_AT_ONCE = 8192
@@ -90,6 +92,7 @@ class Ensemble:
         rows: RowTable,
         end_rows: Int64[np.ndarray, " row"],
         entity: Int64[np.ndarray, " asset"] | None = None,
+        workers: int | None = None,
     ) -> RawOutput:
         """Positions of the members at some rows.
 
@@ -97,6 +100,7 @@ class Ensemble:
             end_rows: Row numbers to predict at.
             entity: Embedding index of each asset of ``rows`` (0 = unknown to the model);
                 default: the table's assets are the training's, in order.
+            workers: Members side by side, see ``workers.run_all``.
 
         As of:
             The close of each row. Every row needs its ``seq_len − 1`` predecessors in the
@@ -104,10 +108,11 @@ class Ensemble:
         """
         tensors = RowTensors.of(rows, self.config, _device(self.members[0]), entity)
         index = window_index(rows, end_rows, self.config.seq_len)
-        outputs = [
-            predict_member(member, bank, tensors, index)
+        pieces = [
+            partial(predict_member, member, bank, tensors, index)
             for member, bank in zip(self.members, self.banks, strict=True)
         ]
+        outputs = run_all(pieces, workers)
         z, mu, sigma, quantiles = (
             None if parts[0] is None else np.stack([p for p in parts if p is not None])
             for parts in zip(*outputs, strict=True)
@@ -163,16 +168,20 @@ class Ensemble:
         end_rows: Int64[np.ndarray, " row"],
         member_z: Float64[np.ndarray, "member row"] | None = None,
         entity: Int64[np.ndarray, " asset"] | None = None,
+        workers: int | None = None,
     ) -> Attribution:
         """Which features made the mean positions of some rows (see ``attribution``).
 
         Args:
             member_z: What ``predict`` gave for these rows; default: it is asked again.
+            workers: See ``workers.run_all``.
         """
-        z = self.predict(rows, end_rows, entity).member_z if member_z is None else member_z
+        z = member_z
+        if z is None:
+            z = self.predict(rows, end_rows, entity, workers).member_z
         tensors = RowTensors.of(rows, self.config, _device(self.members[0]), entity)
         index = window_index(rows, end_rows, self.config.seq_len)
-        return attribute(self.members, self.banks, tensors, index, z)
+        return attribute(self.members, self.banks, tensors, index, z, workers=workers)
 
     def importance(
         self,

@@ -32,6 +32,7 @@ from tft_core.training.config import TrainingConfig
 from tft_core.training.cuda_graph import GraphedStep
 from tft_core.training.determinism import pinned
 from tft_core.training.evaluation import diversified_sharpe, scored_rows
+from tft_core.training.flat import unflatten
 from tft_core.training.progress import EpochReport, Progress
 from tft_core.training.step import StepScalars, StepWork, TargetColumns, TrainingStep
 
@@ -193,6 +194,7 @@ class _MemberRun:
         else:
             self.member.load_state_dict(best_state)
         self.member.eval()
+        unflatten(list(self.member.parameters()))
         return MemberResult(
             member=self.member,
             bank=self._bank(),

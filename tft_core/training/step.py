@@ -18,6 +18,7 @@ from tft_core.models.losses import LossTerms, Targets, training_loss
 from tft_core.models.network import XTrend
 from tft_core.sequences import RowTable
 from tft_core.training.config import TrainingConfig
+from tft_core.training.flat import flattened
 
 
 class StepWork(NamedTuple):
@@ -89,9 +90,9 @@ class TrainingStep:
     ) -> None:
         self.member, self.tensors, self.columns = member, tensors, columns
         self.config, self.smooth = config, smooth
-        self.parameters = list(member.parameters())
         self.identified = member.identified()
         self.optimiser = make_optimiser(member, config)
+        self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
 
     def __call__(self, work: StepWork) -> Tensor:
         """Run one step; its loss, on the device."""
@@ -109,7 +110,8 @@ class TrainingStep:
         is_full: bool,
     ) -> Tensor:
         """The step on tensors of the device (see ``RowTensors.gather`` for ``is_full``)."""
-        self.optimiser.zero_grad(set_to_none=True)
+        # on the CPU the gradients of all parameters are views of one (see ``flattened``)
+        self.optimiser.zero_grad(set_to_none=self.config.device != "cpu")
         total = self.objective(plan, target_rows, bears_loss, scalars, is_full=is_full)
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, self.config.grad_clip)
@@ -153,16 +155,16 @@ class TrainingStep:
 
 
 def make_optimiser(member: XTrend, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW; the identified VSN's u in a group of its own: faster, without decay."""
-    selected = {id(m.u) for m in member.identified()}
+    """AdamW; the identified VSN's u in a group of its own: faster, without decay.
+
+    On the CPU each group is one vector that the member's parameters become views of.
+    """
+    chosen = [m.u for m in member.identified()]
+    selected = {id(u) for u in chosen}
     others = [p for p in member.parameters() if id(p) not in selected]
     groups = [{"params": others, "lr": config.lr, "weight_decay": config.weight_decay}]
-    if selected:
-        groups.append(
-            {
-                "params": [m.u for m in member.identified()],
-                "lr": config.selection_lr,
-                "weight_decay": 0.0,
-            }
-        )
+    if chosen:
+        groups.append({"params": chosen, "lr": config.selection_lr, "weight_decay": 0.0})
+    if config.device == "cpu":
+        groups = [{**group, "params": [flattened(group["params"])]} for group in groups]
     return torch.optim.AdamW(groups, fused=True, capturable=config.device == "cuda")

@@ -63,7 +63,7 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="fold",
         upstream=(("prefiltered_features", "same"), ("mega_features", "upto")),
         sections=("selection", "exploration", "model", "training", "positions", "costs"),
-        code_version="2",
+        code_version="3",
         trains=True,
     ),
     AssetSpec(
@@ -90,7 +90,7 @@ GRAPH: tuple[AssetSpec, ...] = (
             ("mega_features", "upto"),
         ),
         sections=("model", "training", "positions", "costs"),
-        code_version="2",
+        code_version="3",
         trains=True,
     ),
     AssetSpec(

@@ -14,6 +14,7 @@ from tft_core.checkpoint_manager import CheckpointManager
 from tft_core.data.synthetic import synthetic_market
 from tft_core.errors import CheckpointError, ConfigError
 from tft_core.features.kernels import daily_volatility
+from tft_core.features.panel import FeaturePanel
 from tft_core.inference import (
     REASONS,
     BarFaults,
@@ -23,6 +24,7 @@ from tft_core.inference import (
     TFTInferencePipeline,
     guards,
 )
+from tft_core.inference.drift import drift_by_session
 
 
 def refused(code: str, detail: str = ""):
@@ -123,9 +125,12 @@ def test_a_universe_member_without_any_bar_is_refused(model, store, served):
         model.predict(served.sessions[-1], store)
 
 
-def test_drift_names_the_features_that_moved(model, store, served):
-    model.serving = replace(SERVING, max_drift_psi=0.0)
-    with refused("feature_drift", r"at most 0, found \d.*\(largest: \w+ \d"):
+@pytest.mark.parametrize(
+    ("code", "limit"), [("feature_drift", "max_drift_psi"), ("feature_shift", "max_drift_ks")]
+)
+def test_drift_names_the_features_that_moved(model, store, served, code, limit):
+    model.serving = replace(SERVING, **{limit: 0.0})
+    with refused(code, r"at most 0, found \d.*\(largest: \w+ \d"):
         model.predict(served.sessions[-1], store)
 
 
@@ -136,6 +141,66 @@ def test_drift_that_cannot_be_measured_is_refused(model, store, served, broken):
     object.__setattr__(model.metadata, "feature_quantiles", quantiles)
     with refused("feature_drift", "must be known" if broken == "missing" else "found nan"):
         model.predict(served.sessions[-1], store)
+
+
+def drift_panel(values: np.ndarray) -> FeaturePanel:
+    dates = pd.bdate_range("2020-01-01", periods=len(values))
+    return FeaturePanel(values.astype(np.float32), dates, ("A",), ("ret_x",))
+
+
+def uniform(low: float, high: float) -> np.ndarray:
+    """1,000 evenly spread values of one asset's only feature."""
+    return np.linspace(low, high, 1000)[:, None, None]
+
+
+DECILES = {"ret_x": np.linspace(0.0, 1.0, 11).tolist()}
+
+
+@pytest.mark.parametrize(
+    ("values", "distance"),
+    [
+        (uniform(0.0, 1.0), 0.0),
+        (uniform(0.25, 1.25), 0.25),  # of the real distance, what the deciles show
+        (uniform(0.0, 0.5), 0.5),
+        (uniform(7.0, 9.0), 0.9),  # all beyond: the last inner decile is at .9
+        (np.full((1000, 1, 1), 0.55), 0.5),  # frozen in the middle
+    ],
+)
+def test_the_ks_distance_is_the_largest_gap_at_the_deciles(values, distance):
+    edges = np.array([DECILES["ret_x"]])
+    made = drift_by_session(values, edges, np.array([999]), 1000)
+    assert made.ks[0, 0] == pytest.approx(distance, abs=0.011)
+
+
+def test_the_shift_guard_holds_at_its_limit_and_refuses_beyond_it():
+    limits = ServingConfig(max_drift_psi=1e9, drift_sessions=1000, max_drift_ks=0.5)
+    for high, is_refused in ((0.51, False), (0.4, True)):
+        made = drift_panel(uniform(0.0, high))
+        if not is_refused:
+            guards.refuse_drift(made, DECILES, made.dates[-1:], limits)
+            continue
+        with refused("feature_shift", "at most 0.5, found 0.6"):
+            guards.refuse_drift(made, DECILES, made.dates[-1:], limits)
+
+
+@pytest.mark.parametrize("n_known", [0, 49])
+def test_a_shift_that_too_few_values_tell_of_is_refused(n_known):
+    values = uniform(0.0, 1.0).copy()
+    values[n_known:] = np.nan
+    made = drift_panel(values)
+    edges = np.array([DECILES["ret_x"]])
+    assert np.isnan(drift_by_session(values, edges, np.array([999]), 1000).ks).all()
+    with refused("feature_drift", "found nan"):
+        guards.refuse_drift(made, DECILES, made.dates[-1:], ServingConfig(drift_sessions=1000))
+
+
+def test_drift_of_a_session_knows_nothing_of_later_ones():
+    values = np.random.default_rng(0).uniform(size=(1000, 1, 1))
+    edges, rows = np.array([DECILES["ret_x"]]), np.array([300, 699])
+    before = drift_by_session(values, edges, rows, 200)
+    values[700:] = values[700:] * -7.0 + 1e6
+    after = drift_by_session(values, edges, rows, 200)
+    np.testing.assert_array_equal(before, after)
 
 
 def test_a_network_with_a_broken_weight_gives_no_position_to_anyone(model, store, served):

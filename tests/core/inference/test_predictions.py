@@ -7,9 +7,12 @@ from datetime import date
 
 import numpy as np
 import pytest
-from served_support import SYMBOLS
+import torch
+from served_support import SERVING, SYMBOLS
 
-from tft_core.inference import InferenceResult
+from tft_core.checkpoint_manager import CheckpointManager
+from tft_core.features.builder import MegaFeatureBuilder
+from tft_core.inference import InferenceResult, TFTInferencePipeline
 from tft_core.positions import next_positions
 
 
@@ -120,3 +123,41 @@ def test_a_result_survives_json_with_an_unknown_confidence():
     back = InferenceResult.from_dict(json.loads(text))
     assert math.isnan(back.confidences["A"])
     assert (back.date, back.positions) == (result.date, result.positions)
+
+
+def test_a_warm_pipeline_answers_as_a_new_one_does(model, store, served):
+    for day in served.sessions[-3:]:
+        warm = model.predict(day, store)
+        new = TFTInferencePipeline.from_checkpoint(served.checkpoint, serving=SERVING)
+        fresh = new.predict(day, store)
+        for name in ("positions", "raw_output", "confidences"):
+            assert getattr(warm, name) == pytest.approx(getattr(fresh, name), abs=1e-6)
+        assert new.builder.cache.n_hits == 0
+    assert model.builder.cache.n_hits >= 2 * (model.serving.drift_sessions - 1)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_number_of_threads_changes_no_bit_and_torch_has_its_own_back(
+    model, store, served, threads
+):
+    model.serving = replace(SERVING, threads=threads)
+    before = torch.get_num_threads()
+    result = model.predict(served.sessions[-1], store)
+    assert torch.get_num_threads() == before
+    model.serving = replace(SERVING, threads=1)
+    alone = model.predict(served.sessions[-1], store)
+    assert result.metadata["threads"] == threads
+    assert result.raw_output == alone.raw_output
+    assert result.feature_importance == alone.feature_importance
+
+
+def test_groups_that_the_model_does_not_read_are_not_built(model, store, served):
+    manager = CheckpointManager(served.checkpoint.parent.parent)
+    state, metadata = manager.load(served.checkpoint)
+    everything = metadata.replace(version=0, universe={**metadata.universe, "features": {}},
+                                  catalogue_hash=MegaFeatureBuilder().catalogue_hash())  # fmt: skip
+    whole = TFTInferencePipeline.from_checkpoint(manager.save(state, everything), serving=SERVING)
+    assert set(whole.builder.groups) == set(model.builder.groups)
+    assert len(whole.builder.feature_names) < len(MegaFeatureBuilder().feature_names)
+    day = served.sessions[-1]
+    assert whole.predict(day, store).positions == model.predict(day, store).positions

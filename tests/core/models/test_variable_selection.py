@@ -3,6 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tft_core.models import folded
 from tft_core.models.variable_selection import (
     GrnSelection,
     IdentifiedSelection,
@@ -30,9 +31,8 @@ def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def plain_identified(
     module: IdentifiedSelection, x: torch.Tensor, shown: torch.Tensor
 ) -> torch.Tensor:
-    """vsn.md's formulas, variable by variable, with batch statistics and w/‖w‖ for w/V."""
+    """vsn.md's formulas, variable by variable, with batch statistics and w/√V for w/V."""
     w = module.u.clamp(min=0.0)
-    length = (w**2).sum() ** 0.5
     out = torch.zeros(len(x), D) + module.bias
     for j in range(V):
         h = F.elu(x[:, j : j + 1] * module.slope[j] + module.shift[j])
@@ -41,21 +41,29 @@ def plain_identified(
         w2 = module.mix[j]
         s = torch.sqrt(torch.trace(w2.T @ cov @ w2) + 1e-6)
         f = (h - mu) @ w2 / s
-        out = out + w[j] / length * shown[:, j : j + 1] * f
+        out = out + w[j] / V**0.5 * shown[:, j : j + 1] * f
     return out
 
 
-def test_the_identified_fast_form_equals_its_plain_form_with_gradients(inputs) -> None:
+@pytest.mark.parametrize("p", [0.5, 0.9])  # at 0.9 groups show one variable or none
+@pytest.mark.parametrize("rows", ["mixed", "by group"])
+@pytest.mark.parametrize("cached_bytes", [1, 1 << 20])
+def test_the_identified_fast_form_equals_its_plain_form_with_gradients(
+    inputs, rows: str, p: float, cached_bytes: int, monkeypatch
+) -> None:
+    monkeypatch.setattr(folded, "CACHED_BYTES", cached_bytes)
     x, group, side = inputs
-    module = IdentifiedSelection(V, H, D, 0.5).train()
+    if rows == "by group":
+        group = group.sort().values
+    module = IdentifiedSelection(V, H, D, p).train()
     with torch.no_grad():
         module.u.uniform_(0.1, 2.0)
         module.bias.normal_()
     state = torch.random.get_rng_state()
     fast = module(x, group, side)
     torch.random.set_rng_state(state)
-    drawn = torch.rand(G, V) < 0.5
-    plain = plain_identified(module, x, (drawn.double() / 0.5)[group])
+    drawn = torch.rand(G, V) < 1.0 - p
+    plain = plain_identified(module, x, (drawn.double() / (1.0 - p))[group])
     torch.testing.assert_close(fast, plain, atol=1e-9, rtol=0)
     probe = torch.randn(N, D)
     parameters = list(module.parameters())
@@ -118,24 +126,20 @@ def test_leaving_out_dead_variables_changes_nothing(inputs) -> None:
     assert float(module.static_weights().sum()) == pytest.approx(1.0)
 
 
-def test_only_the_direction_of_the_weights_counts(inputs) -> None:
-    x, group, side = inputs
+def test_the_penalty_pulls_all_weights_alike_and_lets_go_of_few() -> None:
     module = IdentifiedSelection(V, H, D, 0.0).train()
     with torch.no_grad():
-        module.u.uniform_(0.1, 2.0)
-    before, penalty = module(x, group, side), float(module.penalty().detach())
-    w = module.u.detach().numpy()
-    assert penalty == pytest.approx(w.sum() / np.sqrt(V * (w**2).sum()))
-    with torch.no_grad():
-        module.u.mul_(0.01)
-    torch.testing.assert_close(module(x, group, side), before)
-    assert float(module.penalty().detach()) == pytest.approx(penalty)
-    # equal weights: penalty 1 and no pull on any of them
-    with torch.no_grad():
-        module.u.fill_(0.3)
-    gradient = torch.autograd.grad(module.penalty(), module.u)[0]
-    assert float(module.penalty().detach()) == pytest.approx(1.0)
-    assert gradient.abs().max() < 1e-12
+        module.u.uniform_(0.8, 2.0)
+    assert float(module.penalty().detach()) == pytest.approx(
+        float(module.u.mean().detach()) - 1 / np.sqrt(V)
+    )
+    pull = torch.autograd.grad(module.penalty(), module.u)[0]
+    torch.testing.assert_close(pull, torch.full((V,), 1 / V))
+    with torch.no_grad():  # Σw just below √V: nothing may close the last gates
+        module.u.fill_(0.0)
+        module.u[:2] = 0.49 * V**0.5
+    assert float(module.penalty().detach()) == 0.0
+    assert (torch.autograd.grad(module.penalty(), module.u)[0] == 0).all()
 
 
 def test_running_statistics_average_the_first_batches_then_move_by_momentum() -> None:

@@ -46,7 +46,9 @@ def out_of_sample(rows: RowTable, seed: int, **changes) -> tuple[float, float]:
 
 
 def test_a_planted_signal_reaches_four_fifths_of_the_oracle_out_of_sample(rows) -> None:
-    reached, best = out_of_sample(rows, 0)
+    # a single seed falls below four fifths once in a few; their mean has half the error
+    scores = np.array([out_of_sample(rows, seed) for seed in range(4)])
+    reached, best = scores.mean(axis=0)
     assert best > 8.0
     assert reached > 0.8 * best
 

@@ -65,6 +65,7 @@ def inference(
         previous=result.metadata["previous"],
         worst_attribution_residual=_worst_residual(result),
         inference_time_ms=round(result.metadata["inference_time_ms"], 1),
+        threads=result.metadata["threads"],
         why_no_trade=result.why_no_trade(),
     )
 
@@ -201,6 +202,6 @@ def _worst_residual(result: InferenceResult) -> float | None:
 def _stable(result: InferenceResult) -> dict[str, Any]:
     """The result without what differs between two runs of the same prediction."""
     plain = result.to_dict()
-    del plain["metadata"]["inference_time_ms"]
-    del plain["metadata"]["checkpoint_path"]
+    for name in ("inference_time_ms", "checkpoint_path", "threads"):
+        del plain["metadata"][name]
     return plain
