@@ -110,6 +110,9 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--start", type=_day, help="first day of history to use")
     sub.add_argument("--end", type=_day, help="newest day to use")
     sub.add_argument("--dry-run", action="store_true", help="list what would be built")
+    sub.add_argument(
+        "--force", metavar="REASON", help="promote though the gate refuses; the reason is recorded"
+    )
 
     sub = add("predict", model_commands.predict, "predict one session", "tft predict 2026-10-30")
     sub.add_argument("date", type=_day, help="the session, e.g. 2026-10-30")

@@ -3,6 +3,7 @@
 from tft_core.reports.page import render_page
 from tft_core.reports.quality_page import BarsView, data_quality_page
 from tft_core.reports.selection_pages import prefilter_page, stability_page
+from tft_core.reports.study_page import study_page
 from tft_core.reports.tear_sheet import TearSheetData, tear_sheet
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "prefilter_page",
     "render_page",
     "stability_page",
+    "study_page",
     "tear_sheet",
 ]

@@ -1,15 +1,16 @@
 """Phase ``optuna_study``: tune on the newest inner folds of a fold's training window."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from tft_core.config import Settings
 from tft_core.data.universe import Universe
-from tft_core.evidence import EvidenceLedger
+from tft_core.evidence import EvidenceLedger, search_evidence
 from tft_core.feature_selection import FeatureSelectionConfig
 from tft_core.features.normalization import Scaler
 from tft_core.folds import FoldConfig, split_sessions
@@ -19,11 +20,15 @@ from tft_core.hp_tuner import (
     InnerFold,
     SearchSpace,
     TunerConfig,
+    finished_trials,
+    importances,
     inner_folds,
     tunable_defaults,
 )
 from tft_core.models.config import XTrendConfig
 from tft_core.positions import PositionConfig, walk_positions
+from tft_core.reports.html import study_page
+from tft_core.reports.study_plots import history_png, importances_png, parallel_png
 from tft_core.schema import MODEL_TYPE, finite_or_none
 from tft_core.sequences import RowTable
 from tft_core.training.config import TrainingConfig
@@ -55,6 +60,7 @@ def optuna_study(
         return
     settings = workspace.settings
     config = settings.build(TunerConfig, "tuning", **overrides)
+    count_trials(settings)
     tuner = HPTuner(
         config,
         partial(StudyObjective, workspace, key, config),
@@ -65,21 +71,32 @@ def optuna_study(
     )
     result = tuner.tune(
         lambda number, total, value, best: progress(
-            f"optuna_study {key}: trial {number + 1} of {total}, "
+            f"optuna_study {key}: trial {number + 1}{'' if total == np.inf else f' of {total}'}, "
             f"objective {value:.2f}, best {best:.2f}"
         )
     )
-    ledger = EvidenceLedger.under(settings.home)
-    ledger.record_trials(result.study_name, result.trials)
-    draft.write_json("study.json", {"study": key, **_without_times(result.to_dict())})
-    draft.write_frame("table_trials.parquet", result.trials.drop(columns=["seconds", "attempts"]))
+    count_trials(settings)
     daily = result.daily.rename(columns=str)
+    study = {
+        "study": key,
+        **_without_times(result.to_dict()),
+        "importances": [asdict(i) for i in importances(result.trials, tuner.space)],
+        "evidence": search_evidence(daily, str(result.best_number)).to_dict(),
+    }
+    draft.write_json("study.json", study)
+    draft.write_frame("table_trials.parquet", result.trials.drop(columns=["seconds", "attempts"]))
     draft.write_frame("daily.parquet", daily.reset_index())
+    draft.write_text("study.html", study_page(study, f"Study of fold {key}"))
+    draft.write_bytes("history.png", history_png(result.trials))
+    draft.write_bytes("importances.png", importances_png(study["importances"]))
+    draft.write_bytes("parallel.png", parallel_png(result.trials, result.best_number))
     draft.summary.update(
         study=key,
         is_pointer=False,
         best_value=finite_or_none(result.best_value),
         default_value=finite_or_none(result.default_value),
+        deflated_sharpe=study["evidence"]["deflation"]["deflated"],
+        overfitting_probability=study["evidence"]["overfitting"]["probability"],
         n_finished=result.n_finished,
         n_pruned=result.n_pruned,
         budget=result.budget.sentence,
@@ -87,6 +104,17 @@ def optuna_study(
         seconds=round(float(result.trials["seconds"].sum()), 1),
         optimiser_steps=int(result.trials["optimiser_steps"].sum()),
     )
+
+
+def count_trials(settings: Settings) -> EvidenceLedger:
+    """The ledger, with every finished trial of the study database counted.
+
+    All studies, also those that were killed or left behind when space or data changed.
+    """
+    ledger = EvidenceLedger.under(settings.home)
+    for name, trials in finished_trials(settings.studies_url, f"{MODEL_TYPE}-").items():
+        ledger.record_trials(name, trials)
+    return ledger
 
 
 def _without_times(study: dict[str, Any]) -> dict[str, Any]:
