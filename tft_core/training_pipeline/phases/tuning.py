@@ -206,8 +206,11 @@ class StudyObjective:
 
     def __call__(self, params: dict[str, Any], inner_fold: int, seed: int) -> DailyRecord:
         if inner_fold not in self._prepared:
-            self._prepared[inner_fold] = self._prepare(self.folds[inner_fold])
-        prepared = self._prepared[inner_fold]
+            self._prepared[inner_fold] = self.prepare(inner_fold)
+        return self.evaluate(self._prepared[inner_fold], params, seed)
+
+    def evaluate(self, prepared: "PreparedInner", params: dict[str, Any], seed: int) -> DailyRecord:
+        """Train one member on a prepared inner fold and walk its test window."""
         settings = self.workspace.settings
         space = SearchSpace.from_table(self.config.space, default_values(self.workspace))
         split = space.split(params)
@@ -245,17 +248,19 @@ class StudyObjective:
         record = record_path(prepared.data, self.universe, window, positions, positions_config)
         return DailyRecord(record.dates, record.net, fitted.optimiser_steps)
 
-    def _prepare(self, fold: InnerFold) -> "PreparedInner":
-        """Scaler and features of one inner fold, from its own training rows.
+    def prepare(self, inner_fold: int, features: tuple[str, ...] | None = None) -> "PreparedInner":
+        """Scaler and rows of one inner fold, from its own training rows.
+
+        Args:
+            features: To train on; default those of the newest report dated before the inner
+                test, else the inner fold's own pre-filtered ones.
 
         As of:
-            The inner test start less its purge; a stability report is used only if it was
-            dated before the inner test.
+            The inner test start less its purge.
         """
-        first = self.first_session
-        known = self.data.until(first + int(fold.test[-1]) + 1)
-        features = self._features(known, fold)
-        panel = known.panel.select(features)
+        fold, first = self.folds[inner_fold], self.first_session
+        known = self._known(inner_fold)
+        panel = known.panel.select(features or self._features(inner_fold))
         has_session = np.isfinite(known.close)
         fit_sessions = fold.fit + first
         scaler = Scaler.fit(panel.values[fit_sessions][has_session[fit_sessions]])
@@ -274,15 +279,28 @@ class StudyObjective:
             test_sessions=fold.test + first,
         )
 
-    def _features(self, known: FoldData, fold: InnerFold) -> tuple[str, ...]:
-        test_start = known.dates[self.first_session + int(fold.test[0])]
-        dated = [
-            k for k in self.workspace.plan.upto(self.key)[:-1] if pd.Timestamp(k) <= test_start
-        ]
-        if dated and "feature_selection" not in self.workspace.skip:
-            return shipped_features(self.workspace, dated[-1])
+    def _known(self, inner_fold: int) -> FoldData:
+        """Data up to the end of an inner test."""
+        return self.data.until(self.first_session + int(self.folds[inner_fold].test[-1]) + 1)
+
+    def _features(self, inner_fold: int) -> tuple[str, ...]:
+        dated = self.dated_report(inner_fold)
+        if dated is not None and "feature_selection" not in self.workspace.skip:
+            return shipped_features(self.workspace, dated)
+        return self.prefiltered(inner_fold)
+
+    def dated_report(self, inner_fold: int) -> str | None:
+        """Key of the newest stability report dated before the inner test, if there is one."""
+        test_start = self.data.dates[self.first_session + int(self.folds[inner_fold].test[0])]
+        earlier = self.workspace.plan.upto(self.key)[:-1]
+        dated = [k for k in earlier if pd.Timestamp(k) <= test_start]
+        return dated[-1] if dated else None
+
+    def prefiltered(self, inner_fold: int) -> tuple[str, ...]:
+        """What the pre-filter keeps on the inner fold's own training rows."""
         selection = self.workspace.settings.build(FeatureSelectionConfig, "selection")
-        return prefilter_rows(known, fold.train + self.first_session, selection).kept
+        sessions = self.folds[inner_fold].train + self.first_session
+        return prefilter_rows(self._known(inner_fold), sessions, selection).kept
 
 
 @dataclass(frozen=True, slots=True)
