@@ -64,7 +64,7 @@ MODEL = XTrendConfig(
     vsn_hidden=4,
 )
 EXPLORATION = ExplorationConfig(
-    n_seeds=len(SEEDS), n_shadows=128, permutation_windows=48, ig_windows=0
+    n_seeds=len(SEEDS), permutation_windows=48, ig_windows=0
 )
 SELECTION = FeatureSelectionConfig(final_min_features=0)
 FIRST_SEED = 200
@@ -197,9 +197,8 @@ def explore_fold(
     """Exploration records of one fold and its members' Sharpe ratio on the test days."""
     narrow = rows.select_features(kept)
     fit, validation = split(narrow, end)
-    wide = (
-        with_shadows(narrow, validation, EXPLORATION.n_shadows) if form == "identified" else narrow
-    )
+    n_shadows = 128 if rows.n_features < 100 else 256
+    wide = with_shadows(narrow, validation, n_shadows) if form == "identified" else narrow
     model = replace(MODEL, n_features=wide.n_features, vsn=form)
     members = [train_member(wide, fit, validation, model, TRAINING, seed) for seed in SEEDS]
     settings = EXPLORATION if form == "identified" else replace(EXPLORATION, permutation_windows=0)

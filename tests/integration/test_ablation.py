@@ -15,7 +15,7 @@ from tft_core.training_pipeline.workspace import Workspace
 @pytest.fixture(scope="module")
 def workspace(lifecycle) -> Workspace:
     pipeline, _ = lifecycle
-    return Workspace.open(pipeline.settings)
+    return pipeline.workspace
 
 
 @pytest.fixture(scope="module")
