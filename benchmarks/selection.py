@@ -63,9 +63,7 @@ MODEL = XTrendConfig(
     context_mode="none",
     vsn_hidden=4,
 )
-EXPLORATION = ExplorationConfig(
-    n_seeds=len(SEEDS), permutation_windows=48, ig_windows=0
-)
+EXPLORATION = ExplorationConfig(n_seeds=len(SEEDS), permutation_windows=48, ig_windows=0)
 SELECTION = FeatureSelectionConfig(final_min_features=0)
 FIRST_SEED = 200
 """Data sets 0 to 199 were looked at while network and rule were being chosen."""
