@@ -81,9 +81,9 @@ VARIANTS = {
     "random": Variant("as slow, random contexts in place of change-point segments",
                       positions=SLOW, training=COSTS, model={"context_mode": "random"}),
     "identified": Variant("as slow, the identified VSN", positions=SLOW, training=COSTS,
-                          model={"vsn": "identified", "vsn_hidden": 8, "vsn_penalty": 0.5}),
+                          model={"vsn": "identified", "vsn_hidden": 8}),
     "wide": Variant("as identified, 36 features", positions=SLOW, training=COSTS, is_wide=True,
-                    model={"vsn": "identified", "vsn_hidden": 8, "vsn_penalty": 0.5}),
+                    model={"vsn": "identified", "vsn_hidden": 8}),
     "vsn_lstm": Variant("as slow, without contexts", positions=SLOW, training=COSTS,
                         is_rival="vsn_lstm"),
     "lstm": Variant("as slow, without contexts and VSN", positions=SLOW, training=COSTS,
@@ -165,11 +165,14 @@ def train(
     for name in names:
         for test in tests:
             started = time.perf_counter()
-            z, info = _fold(panel, VARIANTS[name], test, device, epochs, seeds, threads, changes)
+            z, info = walk(
+                panel, VARIANTS[name], test_dates(panel, test), device, epochs, seeds, threads,
+                changes, f"{VARIANTS[name].what[:20]} {test}",
+            )  # fmt: skip
             frame = pd.DataFrame(z, columns=list(panel.symbols)).melt(
                 var_name="symbol", value_name="z", ignore_index=False
             )
-            frame["date"] = panel.dates[_test_dates(panel, test)][frame.index]
+            frame["date"] = panel.dates[test_dates(panel, test)][frame.index]
             frame = frame.dropna().assign(variant=name, test=test, **info)
             frame["seconds"] = time.perf_counter() - started
             done.append(frame.astype({"z": np.float32}))
@@ -177,13 +180,15 @@ def train(
             print(name, test, info, f"{time.perf_counter() - started:.0f} s", flush=True)
 
 
-def _fold(
-    panel: Panel, variant: Variant, test: str, device: str, epochs: int, seeds: int,
-    threads: int, changes: dict[str, Any],
+def walk(
+    panel: Panel, variant: Variant, inside: np.ndarray, device: str, epochs: int, seeds: int,
+    threads: int, changes: dict[str, Any], label: str, first_seed: int = 42,
 ) -> tuple[np.ndarray, dict[str, Any]]:  # fmt: skip
-    """Raw outputs [test date, asset] of one window, and how the training went."""
+    """Raw outputs [date of ``inside``, asset] of one window, and how the training went.
+
+    Everything before the window less a purge is trained on, nothing else is read.
+    """
     chosen = [i for i, n in enumerate(panel.names) if variant.is_wide or not n.startswith(WIDE)]
-    inside = _test_dates(panel, test)
     stop = int(inside[-1]) + 1
     grid = SimpleNamespace(
         values=panel.features[:stop, :, chosen].astype(np.float32),
@@ -212,10 +217,10 @@ def _fold(
     training = TrainingConfig(
         **{
             "pretrain_epochs": 0, "finetune_epochs": epochs, "patience": 5, "batch_size": 64,
-            "n_seeds": seeds, "threads": threads, "device": device, **variant.training, **changes,
+            "n_seeds": seeds, "seed": first_seed, "threads": threads, "device": device,
+            **changes, **variant.training,
         }
     )  # fmt: skip
-    label = f"{variant.what[:20]} {test}"
     result = train_ensemble(
         rows, fit, validation, fit | validation, model, training,
         positions=variant.positions, refit=False, progress=ConsoleProgress(label, bar=False),
@@ -233,7 +238,8 @@ def _fold(
     return z, info
 
 
-def _test_dates(panel: Panel, test: str) -> np.ndarray:
+def test_dates(panel: Panel, test: str) -> np.ndarray:
+    """Positions of the dates of a five-year window."""
     years = panel.dates.year
     return np.flatnonzero((years >= int(test)) & (years < int(test) + 5))
 
@@ -266,20 +272,31 @@ def report(panel: Panel, results: list[Path]) -> str:
     )
 
 
+def traded(
+    panel: Panel, raw: np.ndarray, config: PositionConfig, start: int, stop: int | None = None
+) -> tuple[np.ndarray, np.ndarray, slice]:
+    """Weights and labels [date, asset] of the dates from ``start`` on, and which those are.
+
+    The newest decisions, which have no label yet, are left out.
+    """
+    close = panel.close[:stop]
+    active = pd.DataFrame(np.isfinite(close)).rolling(ACTIVE_SESSIONS, min_periods=1).max()
+    inside = slice(start, len(close) - LABEL_LAG_SESSIONS)
+    n = inside.stop - start
+    weights = portfolio_weights(
+        walk_positions(raw, config)[:n], panel.sigma[inside],
+        active.sum(axis=1).to_numpy()[inside], config,
+    )  # fmt: skip
+    return weights, label_returns(close)[inside], inside
+
+
 def _table(
     panel: Panel, raw: np.ndarray, config: PositionConfig, start: int
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Figures by period and flat cost; figures of all windows, or nothing if some are missing."""
-    close = panel.close
-    active = pd.DataFrame(np.isfinite(close)).rolling(ACTIVE_SESSIONS, min_periods=1).max()
-    labels = label_returns(close)[start:]
-    weights = portfolio_weights(
-        walk_positions(raw, config), panel.sigma[start:], active.sum(axis=1).to_numpy()[start:],
-        config,
-    )  # fmt: skip
-    decided = slice(0, -LABEL_LAG_SESSIONS)  # the newest decisions have no label yet
-    weights, labels, dates = weights[decided], labels[decided], panel.dates[start:][decided]
-    answered = dates[np.isfinite(raw[decided]).any(axis=1)].year
+    weights, labels, inside = traded(panel, raw, config, start)
+    dates = panel.dates[inside]
+    answered = dates[np.isfinite(raw[: len(dates)]).any(axis=1)].year
 
     def net(rate: np.ndarray) -> np.ndarray:
         return portfolio_returns(weights, labels, np.nan_to_num(rate)).net
@@ -293,7 +310,7 @@ def _table(
         by_period[name] = f"{ratios} ± {sharpe_se_ann(by_bps[0][inside]):.2f}" if walked else "–"
     if by_period["1995–2021"] == "–":
         return by_period, {}
-    own = net(panel.cost_rate[start:][decided])
+    own = net(panel.cost_rate[inside])
     scaled = own * VOLATILITY_SHOWN / vol_ann(own)
     turnover = portfolio_returns(weights, labels, np.zeros_like(labels)).turnover
     return by_period, {

@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from scipy.stats import rankdata
 
+from benchmarks.planted import N_ASSETS, N_TRUE, auc, planted_rows
 from tft_core.models.batching import RowTensors
 from tft_core.models.config import XTrendConfig
 from tft_core.models.ensemble import Ensemble
@@ -30,19 +31,20 @@ from tft_core.training.evaluation import diversified_sharpe
 from tft_core.training.loop import CLAMP_FLOOR, CLAMPED_STEPS
 from tft_core.training.step import make_optimiser
 
-BETA = np.array([1.0, -0.9, 0.8, -0.7, 0.6, -0.5])
-N_ASSETS, N_FEATURES, CLONE_RHO, IC = 5, 60, 0.97, 0.10
+N_FEATURES, IC = 60, 0.10
 TRAIN_DAYS, TEST_DAYS, GAP = 1000, 2500, 10
+IS_TRUE = np.arange(N_FEATURES) < N_TRUE
 STEPS, RAMP = 320, 0.33
-TRAINING = TrainingConfig(lr=3e-3, weight_decay=1e-4, threads=1, batch_size=32)
+TRAINING = TrainingConfig(lr=1.5e-3, weight_decay=1e-4, threads=1, batch_size=32)
 CONFIG = XTrendConfig(
     n_features=N_FEATURES,
     n_assets=N_ASSETS,
-    d_hidden=16,
+    d_hidden=32,
+    vsn_hidden=4,
     n_heads=2,
     lstm_layers=1,
-    seq_len=42,
-    warmup=21,
+    seq_len=26,
+    warmup=5,
     context_mode="none",
 )
 
@@ -51,12 +53,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-sets", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--penalty", type=float, default=0.5, help="λ")
+    parser.add_argument("--penalty", type=float, default=CONFIG.vsn_penalty, help="λ")
     options = parser.parse_args()
     config = replace(CONFIG, vsn_penalty=options.penalty)
     lines = []
     for data in range(options.data_sets):
-        rows = fixture(data)
+        rows = planted_rows(data, N_FEATURES, IC, TRAIN_DAYS + GAP + TEST_DAYS)
         for by in ("asset", "sequence"):
             for seed in range(options.seeds):
                 started = time.process_time()
@@ -66,7 +68,7 @@ def main() -> None:
                     "masks by": by,
                     "data": data,
                     "seed": seed,
-                    "AUC": auc(weight),
+                    "AUC": auc(weight, IS_TRUE),
                     "weight": weight,
                     "Sharpe": sharpe_after(rows, member),
                     "alive": int((weight > 0).sum()),
@@ -75,39 +77,13 @@ def main() -> None:
                 lines.append(line)
                 print({k: v for k, v in line.items() if k != "weight"}, flush=True)
     table = pd.DataFrame(lines)
-    means = table.groupby(["masks by", "data"])["weight"].apply(lambda w: auc(mean_rank(w)))
+    means = table.groupby(["masks by", "data"])["weight"].apply(
+        lambda w: auc(mean_rank(w), IS_TRUE)
+    )
     summary = table.groupby("masks by")[["AUC", "Sharpe", "alive", "CPU s"]].agg(["mean", "std"])
     print(summary.round(2).to_string())
     print("AUC of the seeds' mean rank:")
     print(means.unstack().round(2).to_string())
-
-
-def fixture(seed: int) -> RowTable:
-    """The synthetic panel; truth: the first twelve features."""
-    rng = np.random.default_rng([seed, 77])
-    n_days = TRAIN_DAYS + GAP + TEST_DAYS
-    x = rng.standard_normal((N_ASSETS, n_days, N_FEATURES))
-    for day in range(1, n_days):
-        x[:, day] = 0.9 * x[:, day - 1] + np.sqrt(1 - 0.81) * x[:, day]
-    n = len(BETA)
-    x[..., n : 2 * n] = CLONE_RHO * x[..., :n] + np.sqrt(1 - CLONE_RHO**2) * x[..., n : 2 * n]
-    signal = x[..., :n] @ BETA / np.sqrt((BETA**2).sum())
-    y = IC * signal + np.sqrt(1 - IC**2) * rng.standard_normal(signal.shape)
-    y[:, -2:] = np.nan
-    asset, day = np.divmod(np.arange(N_ASSETS * n_days), n_days)
-    return RowTable(
-        features=x.reshape(-1, N_FEATURES).astype(np.float32),
-        coverage=np.ones(len(asset), dtype=np.float32),
-        asset_id=asset.astype(np.int64),
-        date_index=day.astype(np.int64),
-        label=0.01 * y.ravel(),
-        sigma=np.full(len(asset), 0.01),
-        cost_rate=np.zeros(len(asset)),
-        dates=pd.bdate_range("2000-01-03", periods=n_days),
-        symbols=tuple(f"A{i}" for i in range(N_ASSETS)),
-        feature_names=tuple(f"f{j}" for j in range(N_FEATURES)),
-        asset_start=np.arange(N_ASSETS + 1) * n_days,
-    )
 
 
 def train(rows: RowTable, config: XTrendConfig, seed: int, masks_by: str) -> XTrend:
@@ -166,13 +142,6 @@ def sharpe_after(rows: RowTable, member: XTrend) -> float:
     at = np.flatnonzero((rows.date_index >= TRAIN_DAYS + GAP) & rows.can_bear_loss)
     z = Ensemble(member.config, [member], [None]).predict(rows, at).z
     return diversified_sharpe(rows, at, z)
-
-
-def auc(score: np.ndarray) -> float:
-    """Chance that an informative feature or clone scores above a noise feature."""
-    n = 2 * len(BETA)
-    ranks = rankdata(score)
-    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * (len(score) - n)))
 
 
 def mean_rank(weights: pd.Series) -> np.ndarray:

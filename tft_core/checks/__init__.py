@@ -6,7 +6,6 @@ from tft_core.checks.gate import (
     GateRule,
     GateVerdict,
     gate_verdict,
-    sharpe_difference,
 )
 from tft_core.checks.rules import (
     bars_are_sane,
@@ -26,6 +25,5 @@ __all__ = [
     "features_are_covered",
     "gate_verdict",
     "selection_is_above_chance",
-    "sharpe_difference",
     "training_converged",
 ]

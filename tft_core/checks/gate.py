@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from tft_core.checks.findings import Finding, errors_among
 from tft_core.errors import ConfigError, DataError
+from tft_core.evidence.comparison import MIN_DAYS, compare
 from tft_core.metrics import max_drawdown, sharpe_ann, vol_ann
 from tft_core.schema import finite_or_none
 
@@ -29,6 +30,9 @@ class GateConfig:
     """Largest drawdown of the out-of-sample record, as a fraction of capital."""
     min_sharpe_net: float | None = 0.0
     """Least annualised Sharpe ratio net of costs."""
+    max_sharpe_net: float | None = 5.0
+    """Largest annualised net Sharpe ratio that is believed; one above it is a leak until a
+    person has looked, who may promote by hand."""
     max_vol_ann: float | None = None
     """Largest annualised volatility, as a fraction of capital."""
     not_worse_than_production: bool = True
@@ -38,21 +42,23 @@ class GateConfig:
     min_common_days: int = 60
     """With fewer common days no comparison is possible, and the gate stays closed."""
     n_bootstrap: int = 2_000
-    block_days: float | None = None
-    """Mean block of the stationary bootstrap; ``None`` chooses it from the data."""
     seed: int = 20_240_328
 
     def __post_init__(self) -> None:
-        for name, least in (("min_oos_days", 1), ("min_common_days", 20), ("n_bootstrap", 100)):
+        for name, least in (
+            ("min_oos_days", 1),
+            ("min_common_days", MIN_DAYS),
+            ("n_bootstrap", 100),
+        ):
             value = getattr(self, name)
             if value < least:
                 raise ConfigError(f"gate.{name} must be at least {least}, found {value}")
-        for name in ("max_drawdown_limit", "max_vol_ann", "block_days"):
+        for name in ("max_drawdown_limit", "max_vol_ann", "max_sharpe_net"):
             value = getattr(self, name)
             if value is not None and not value > 0.0:
                 raise ConfigError(f"gate.{name} must be positive, found {value:g}")
-        if not 0.5 <= self.confidence < 1.0:
-            raise ConfigError(f"gate.confidence must lie in [0.5, 1), found {self.confidence:g}")
+        if not 0.5 < self.confidence < 1.0:
+            raise ConfigError(f"gate.confidence must lie in (0.5, 1), found {self.confidence:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +210,17 @@ def _absolute_rules(shipped: Float[np.ndarray, " time"], config: GateConfig) -> 
                 config.min_sharpe_net,
             )
         )
+    if config.max_sharpe_net is not None:
+        rules.append(
+            GateRule(
+                "sharpe_is_believable",
+                sharpe <= config.max_sharpe_net,
+                f"net Sharpe ratio {sharpe:.2f}, at most {config.max_sharpe_net:.2f} believed "
+                "without a look for a leak",
+                sharpe,
+                config.max_sharpe_net,
+            )
+        )
     if config.max_drawdown_limit is not None:
         rules.append(
             GateRule(
@@ -246,48 +263,19 @@ def _relative_rule(
             float(n_common),
             float(config.min_common_days),
         )
-    difference, low, high = sharpe_difference(shipped[common], production[common], config)
+    found = compare(
+        shipped[common],
+        production[common],
+        confidence=config.confidence,
+        n_resamples=config.n_bootstrap,
+        seed=config.seed,
+    )
     return GateRule(
         code,
         # an interval that could not be computed must not open the gate
-        bool(high >= 0.0),
-        f"Sharpe ratio against production {difference:+.2f} "
-        f"({config.confidence:.0%} interval {low:+.2f} to {high:+.2f})",
-        difference,
+        bool(found.high >= 0.0),
+        f"Sharpe ratio against production {found.difference:+.2f} "
+        f"({config.confidence:.0%} interval {found.low:+.2f} to {found.high:+.2f})",
+        found.difference,
         0.0,
     )
-
-
-def sharpe_difference(
-    a: Float[np.ndarray, " time"], b: Float[np.ndarray, " time"], config: GateConfig
-) -> tuple[float, float, float]:
-    """Annualised Sharpe of ``a`` minus that of ``b`` with a paired bootstrap interval.
-
-    Days are drawn in blocks of random length, the same days for both, so that neither serial
-    dependence nor the correlation of the two records is lost. Equal records give (0, 0, 0).
-
-    Returns:
-        The difference and the bounds of its percentile interval.
-
-    Source:
-        Politis & Romano 1994 (stationary bootstrap); Politis & White 2004 (block length);
-        Ledoit & Wolf 2008 for the paired difference.
-    """
-    # arch brings statsmodels, two seconds of import that only the gate needs
-    from arch.bootstrap import StationaryBootstrap, optimal_block_length
-
-    if np.array_equal(a, b):
-        return 0.0, 0.0, 0.0
-    block = config.block_days
-    if block is None:
-        chosen = optimal_block_length(np.column_stack([a, b, a - b]))["stationary"].max()
-        block = float(np.clip(np.nan_to_num(chosen, nan=1.0), 1.0, len(a) / 3))
-    bootstrap = StationaryBootstrap(block, a, b, seed=np.random.default_rng(config.seed))
-    drawn = bootstrap.apply(_difference, config.n_bootstrap)[:, 0]
-    tail = (1.0 - config.confidence) / 2.0
-    low, high = np.quantile(drawn, [tail, 1.0 - tail])
-    return float(_difference(a, b)), float(low), float(high)
-
-
-def _difference(a: Float[np.ndarray, " time"], b: Float[np.ndarray, " time"]) -> float:
-    return sharpe_ann(a) - sharpe_ann(b)

@@ -12,6 +12,7 @@ from datetime import date
 from typing import Any
 
 from tft_core.cli import (
+    ablation_command,
     data_commands,
     model_commands,
     page_commands,
@@ -119,6 +120,22 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--start", type=_day, help="first day of history to use")
     sub.add_argument("--end", type=_day, help="newest day to use")
     sub.add_argument("--dry-run", action="store_true", help="list what would be built")
+    sub.add_argument(
+        "--force", metavar="REASON", help="promote though the gate refuses; the reason is recorded"
+    )
+
+    sub = add(
+        "ablation",
+        ablation_command.ablation,
+        "compare top, random and all features on inner folds",
+        "tft ablation live --sizes 60 80",
+    )
+    sub.add_argument("fold", nargs="?", help="fold whose training window is used (default: live)")
+    sub.add_argument(
+        "--sizes", type=_count, nargs="+", default=[60, 80], help="numbers of features to cut to"
+    )
+    sub.add_argument("--draws", type=_count, default=3, help="random sets of each size (default 3)")
+    sub.add_argument("--seeds", type=_count, default=2, help="seeds of every set (default 2)")
 
     sub = add("predict", model_commands.predict, "predict one session", "tft predict 2026-10-30")
     sub.add_argument("date", type=_day, help="the session, e.g. 2026-10-30")

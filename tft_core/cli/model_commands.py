@@ -44,7 +44,7 @@ def run(arguments: Namespace) -> Answer:
             bar.set_description(line)
             bar.update(done - bar.n)
 
-        result = pipeline.run(show, workers=arguments.workers)
+        result = pipeline.run(show, workers=arguments.workers, force_reason=arguments.force)
     data = {
         "checkpoint_path": str(result.checkpoint_path),
         "promoted": result.promoted,

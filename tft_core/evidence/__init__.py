@@ -23,6 +23,12 @@ from tft_core.evidence.deflation import (
 )
 from tft_core.evidence.ledger import EvidenceLedger, LedgerCounts
 from tft_core.evidence.overfitting import OverfittingResult, overfitting_probability
+from tft_core.evidence.report import (
+    RecordEvidence,
+    SearchEvidence,
+    record_evidence,
+    search_evidence,
+)
 
 __all__ = [
     "Comparison",
@@ -30,6 +36,8 @@ __all__ = [
     "EvidenceLedger",
     "LedgerCounts",
     "OverfittingResult",
+    "RecordEvidence",
+    "SearchEvidence",
     "SpaResult",
     "Verdict",
     "choose_path",
@@ -41,5 +49,7 @@ __all__ = [
     "min_track_record_days",
     "overfitting_probability",
     "probabilistic_sharpe",
+    "record_evidence",
+    "search_evidence",
     "superior_ability",
 ]

@@ -145,6 +145,17 @@ class SpaResult:
     n_rivals: int
     n_days: int
 
+    @property
+    def sentence(self) -> str:
+        name = self.benchmark.replace("_", " ")
+        if math.isnan(self.p_value):
+            return f"Whether anything beats {name} is undefined on {self.n_days} days."
+        found = "something" if self.p_value < 0.05 else "nothing"
+        return (
+            f"Against {name}, {found} among {self.n_rivals} others is better beyond the luck of "
+            f"having looked at all of them (SPA p = {self.p_value:.2f})."
+        )
+
 
 def superior_ability(
     returns: pd.DataFrame, benchmark: str, *, n_resamples: int = 1000, seed: int = 42
@@ -221,7 +232,7 @@ def _outcome(
         sentence = (
             f"Sharpe({names[0]}) − Sharpe({names[1]}) = {difference:+.2f}, {confidence:.0%} "
             f"interval [{low:+.2f}, {high:+.2f}] over {n_days} days: {names[0]} is "
-            f"{verdict.replace('_', ' ')}."
+            f"{verdict.replace('_', ' ')} {'from' if verdict[0] == 'n' else 'than'} {names[1]}."
         )
     return Comparison(verdict, difference, low, high, p_value, confidence, n_days, block, sentence)
 

@@ -105,9 +105,16 @@ class EvidenceLedger:
         with self._write() as db:
             db.execute("INSERT INTO looks (procedure, windows, purpose, at) VALUES (?,?,?,?)", row)
 
-    def counts(self, *, study: str | None = None) -> LedgerCounts:
-        """Totals, of everything or of one study's trials."""
+    def counts(self, *, study: str | None = None, prefix: str | None = None) -> LedgerCounts:
+        """Totals, of everything, of one study's trials, or of all studies named alike.
+
+        Args:
+            prefix: Start of the studies' names: all that were ever run for one fold, also
+                those that a changed space or data left behind.
+        """
         where, values = ("WHERE study = ?", (study,)) if study is not None else ("", ())
+        if prefix is not None:
+            where, values = "WHERE SUBSTR(study, 1, ?) = ?", (len(prefix), prefix)
         with self._open() as db:
             studies, trials, pruned = db.execute(
                 "SELECT COUNT(DISTINCT study), COUNT(*), COALESCE(SUM(state = 'pruned'), 0) "
@@ -118,6 +125,12 @@ class EvidenceLedger:
                 "SELECT COUNT(*), COUNT(DISTINCT procedure) FROM looks"
             ).fetchone()
         return LedgerCounts(studies, trials, pruned, looks, procedures)
+
+    def procedures(self, purpose: str) -> int:
+        """Different procedures that were evaluated on reported windows for a purpose."""
+        with self._open() as db:
+            query = "SELECT COUNT(DISTINCT procedure) FROM looks WHERE purpose = ?"
+            return int(db.execute(query, (purpose,)).fetchone()[0])
 
     def trials(self) -> pd.DataFrame:
         """Every counted trial, in the order they were counted."""

@@ -21,6 +21,19 @@ class OverfittingResult:
     n_splits: int
     n_trials: int
 
+    @property
+    def sentence(self) -> str:
+        if math.isnan(self.probability):
+            return (
+                f"The probability of overfitting is undefined: {self.n_trials} complete trials "
+                "and these few days cannot be split."
+            )
+        return (
+            f"In {self.probability:.0%} of {self.n_splits:,} ways to halve the study's days, the "
+            "best trial of one half fell below the middle of the other (50% is what choosing "
+            f"among noise gives); in {self.loss_probability:.0%} it lost money there."
+        )
+
 
 def overfitting_probability(daily: pd.DataFrame, *, n_blocks: int = 16) -> OverfittingResult:
     """PBO by CSCV over the stored daily returns of a study's complete trials.

@@ -26,8 +26,9 @@ _AT_LEAST = {
 class TunerConfig:
     """What one study may spend, and what it maximises."""
 
-    n_trials: int = 40
-    """Finished trials (complete and pruned) that a study ends with, over all its resumes."""
+    n_trials: int | float = 40
+    """Finished trials (complete and pruned) that a study ends with, over all its resumes;
+    ``inf`` leaves the time as the only limit."""
     timeout_seconds: float | None = 14400.0
     """Wall time of one call of ``tune``; ``None`` or ``inf`` is no limit."""
     n_folds_per_trial: int = 3
@@ -58,11 +59,20 @@ class TunerConfig:
                 raise ConfigError(
                     f"tuning.{name} must be at least {low}, found {getattr(self, name)}"
                 )
+        if self.n_trials != math.inf and self.n_trials != int(self.n_trials):
+            raise ConfigError(
+                f"tuning.n_trials must be a whole number or inf, found {self.n_trials:g}"
+            )
         limit = self.timeout_seconds
         if limit is not None and not limit > 0.0:
             raise ConfigError(
                 f"tuning.timeout_seconds must be positive, found {limit:g}; "
                 "write inf (or None in code) for no limit"
+            )
+        if self.n_trials == self.time_limit == math.inf:
+            raise ConfigError(
+                "a study must have a limit, found neither tuning.n_trials nor "
+                "tuning.timeout_seconds; set one of them"
             )
         if not 0.0 <= self.se_penalty <= 3.0:
             raise ConfigError(f"tuning.se_penalty must lie in [0, 3], found {self.se_penalty:g}")

@@ -5,6 +5,8 @@ failed and its slot taken up again, parameters and finished folds kept. A slot b
 oldest trial that has not failed. Nothing here evaluates a trial.
 """
 
+import itertools
+import math
 import time
 import warnings
 from datetime import datetime, timedelta
@@ -17,8 +19,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tft_core.hp_tuner.objective import DEFAULT_SLOT, fold_key
 from tft_core.hp_tuner.storage import (
+    has_beaten,
+    has_lock,
     is_known_dead,
-    sqlite_file,
+    is_of_this_host,
     storage_lock,
     worker_identity,
 )
@@ -37,14 +41,14 @@ class TrialQueue:
         storage: RDBStorage,
         url: str,
         *,
-        n_trials: int,
+        n_trials: int | float,
         default_fixed: dict[str, Any],
         grace_seconds: float,
     ) -> None:
         self._study, self._storage, self._url = study, storage, url
         self._n_trials, self._default_fixed = n_trials, default_fixed
         self._grace = timedelta(seconds=grace_seconds)
-        self._is_server = sqlite_file(url) is None
+        self._has_lock = has_lock(url)
         self._study_id = storage.get_study_id_from_name(study.study_name)
 
     def claim(self) -> optuna.trial.Trial | None:
@@ -58,7 +62,9 @@ class TrialQueue:
                     warnings.simplefilter("ignore", UserWarning)
                     trial = self._study.ask()
                 if "slot" in trial.user_attrs:
-                    if self._is_server:  # without the lock someone else may have signed it too
+                    # before anybody else may sweep: who never beat is not found stale either
+                    self._storage.record_heartbeat(self.trial_id(trial.number))
+                    if not self._has_lock:  # without the lock someone else may have signed it too
                         trial.set_user_attr("worker", worker_identity())
                     return trial
                 # on a server another host took the waiting one: this new trial is nobody's
@@ -123,7 +129,8 @@ class TrialQueue:
                 self.trial_id(min(waiting)), "worker", worker_identity()
             )
             return True
-        free = next((slot for slot in range(self._n_trials) if slot not in owners), None)
+        slots = itertools.count() if self._n_trials == math.inf else range(int(self._n_trials))
+        free = next((slot for slot in slots if slot not in owners), None)
         if free is None:
             return False
         fixed = self._default_fixed if free == DEFAULT_SLOT else {}
@@ -140,10 +147,12 @@ class TrialQueue:
 
     def _is_abandoned(self, trial: FrozenTrial) -> bool:
         worker = trial.user_attrs.get("worker")
-        if worker is None:  # a server, and its worker was killed before it could sign
-            start = trial.datetime_start
-            return start is not None and datetime.now() - start > self._grace
-        return is_known_dead(worker)
+        if worker is not None and is_of_this_host(worker):
+            return is_known_dead(worker)
+        # elsewhere, or it could not sign: its heartbeat tells, unless it died before the first
+        start = trial.datetime_start
+        is_old = start is not None and datetime.now() - start > self._grace
+        return is_old and not has_beaten(self._storage, self.trial_id(trial.number))
 
 
 def take_up_again(study: optuna.Study, trial: FrozenTrial, *, died: bool) -> None:

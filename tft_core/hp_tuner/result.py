@@ -1,5 +1,6 @@
 """What a study found: the best and the default configuration, every trial, every day."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,9 +20,9 @@ from tft_core.schema import finite_or_none
 class Budget:
     """Which limit ended the study."""
 
-    kind: Literal["trials", "time"]
+    kind: Literal["trials", "time", "none"]
     spent: bool
-    """True if all planned trials are finished."""
+    """True if all planned trials are finished or, where only time is limited, the time is over."""
     sentence: str
 
 
@@ -94,8 +95,12 @@ def collect(
     owners: dict[int, FrozenTrial],
     config: TunerConfig,
     space: SearchSpace,
+    elapsed: float = 0.0,
 ) -> TuningResult:
     """Read a study's finished trials.
+
+    Args:
+        elapsed: Seconds that the call which ran trials took; 0 if none were run.
 
     Raises:
         TuningError: No trial is complete.
@@ -125,7 +130,7 @@ def collect(
         daily=_daily(study, finished, config),
         n_finished=len(finished),
         n_pruned=n_pruned,
-        budget=_budget(len(finished), n_pruned, config),
+        budget=_budget(len(finished), n_pruned, config, elapsed),
         study_name=study.study_name,
     )
 
@@ -185,15 +190,19 @@ def _daily(
     return daily.rename_axis(columns="trial")
 
 
-def _budget(n_finished: int, n_pruned: int, config: TunerConfig) -> Budget:
+def _budget(n_finished: int, n_pruned: int, config: TunerConfig, elapsed: float) -> Budget:
     counts = f"{n_finished - n_pruned} complete, {n_pruned} pruned"
     if n_finished >= config.n_trials:
         return Budget("trials", True, f"All {config.n_trials} trials are finished: {counts}.")
+    is_timed = config.n_trials == math.inf
+    planned = "" if is_timed else f" of {config.n_trials}"
+    if elapsed < config.time_limit:
+        return Budget("none", False, f"{n_finished}{planned} trials are finished so far: {counts}.")
     return Budget(
         "time",
-        False,
-        f"The time limit of {config.time_limit:.0f} s ended the study after {n_finished} of "
-        f"{config.n_trials} trials ({counts}); running it again goes on from here.",
+        is_timed,
+        f"The time limit of {config.time_limit:.0f} s ended the study after {n_finished}{planned} "
+        f"trials ({counts}); running it again goes on from here.",
     )
 
 

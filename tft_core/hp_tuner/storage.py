@@ -1,8 +1,8 @@
 """Opens the study database so that many workers can share it, and knows who they are.
 
-SQLite is created once under a lock, in WAL mode with a long busy timeout; on it, claims also
-take that lock, since SQLite has no row locks. Any other URL (Postgres) goes to SQLAlchemy as
-it is: row locks guard the claims there.
+SQLite is created once under a lock, in WAL mode with a long busy timeout. Claims take a lock
+too: a file beside SQLite, an advisory lock inside Postgres. Both are freed if their holder is
+killed. Any other server goes to SQLAlchemy as it is, and only its row locks guard the claims.
 """
 
 import contextlib
@@ -10,8 +10,9 @@ import os
 import socket
 import sqlite3
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
@@ -21,9 +22,12 @@ import optuna
 from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
+from sqlalchemy import Engine, NullPool, create_engine, text
 from sqlalchemy.engine import make_url
 
 SQLITE_TIMEOUT_SECONDS = 60
+_ADVISORY_KEY = 7_466_703_031
+"""Names the lock among all that a Postgres database may hold; any number of our own."""
 
 
 def open_storage(
@@ -61,12 +65,34 @@ def sqlite_file(url: str) -> Path | None:
 
 
 def storage_lock(url: str) -> AbstractContextManager[Any]:
-    """Lock shared by all processes that use one SQLite file; freed if its holder is killed."""
+    """Lock shared by all processes that use one database; freed if its holder is killed."""
     file = sqlite_file(url)
     if file is None:
-        return contextlib.nullcontext()
+        return _advisory_lock(url) if is_postgres(url) else contextlib.nullcontext()
     file.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(f"{file}.lock")
+
+
+def has_lock(url: str) -> bool:
+    """True where ``storage_lock`` keeps claims apart; else only the server's row locks do."""
+    return sqlite_file(url) is not None or is_postgres(url)
+
+
+def is_postgres(url: str) -> bool:
+    return make_url(url).get_backend_name() == "postgresql"
+
+
+@contextlib.contextmanager
+def _advisory_lock(url: str) -> Iterator[None]:
+    # the session holds the lock: closing it, or its process dying, lets the next one in
+    with _lock_engine(url).connect() as db:
+        db.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_KEY})
+        yield
+
+
+@cache
+def _lock_engine(url: str) -> Engine:
+    return create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
 
 
 def worker_identity() -> dict[str, Any]:
@@ -75,13 +101,25 @@ def worker_identity() -> dict[str, Any]:
     return {"host": _host(), "pid": pid, "started": _started(pid)}
 
 
+def is_of_this_host(identity: dict[str, Any]) -> bool:
+    """Whether its process would be seen from here."""
+    return identity["host"] == _host()
+
+
+def has_beaten(storage: RDBStorage, trial_id: int) -> bool:
+    """Whether any heartbeat of a trial was ever recorded; Optuna overlooks those without one."""
+    query = text("SELECT 1 FROM trial_heartbeats WHERE trial_id = :trial_id")
+    with storage.engine.connect() as db:
+        return db.execute(query, {"trial_id": trial_id}).first() is not None
+
+
 def is_known_dead(identity: dict[str, Any]) -> bool:
     """True if the worker ran on this host and is gone; False if it lives or can't be seen.
 
     Where there is no ``/proc``, a process id that was given to another process looks alive;
     the heartbeat finds such a worker, later.
     """
-    if identity["host"] != _host():
+    if not is_of_this_host(identity):
         return False
     try:
         os.kill(identity["pid"], 0)

@@ -16,7 +16,7 @@ from tft_core.hp_tuner.storage import sqlite_file
 from tft_core.hp_tuner.workers import Job, open_study, supervise, work
 from tft_core.schema import content_hash
 
-Progress = Callable[[int, int, float, float], None]
+Progress = Callable[[int, int | float, float, float], None]
 """``progress(trial_number, n_trials, value, best)``; NaN where pruned or none is complete."""
 
 
@@ -60,7 +60,8 @@ class HPTuner:
         Raises:
             TuningError: No trial came to an end, or a worker failed.
         """
-        job = self._job(time.monotonic() + self.config.time_limit)
+        started = time.monotonic()
+        job = self._job(started + self.config.time_limit)
         opened = open_study(job, create=True)
         teller = _Teller(opened.queue, self.config.n_trials, progress)
         if self.config.n_jobs == 1:
@@ -68,7 +69,8 @@ class HPTuner:
         else:
             supervise(job, opened.queue, on_poll=teller.tell)
         teller.tell()
-        return collect(opened.study, opened.queue.owners(), self.config, self.space)
+        elapsed = time.monotonic() - started
+        return collect(opened.study, opened.queue.owners(), self.config, self.space, elapsed)
 
     def result(self) -> TuningResult:
         """The study as it stands, without running a trial.
@@ -109,7 +111,7 @@ class HPTuner:
 class _Teller:
     """Calls ``progress`` once for every trial that finished since it last looked."""
 
-    def __init__(self, queue: TrialQueue, n_trials: int, progress: Progress | None) -> None:
+    def __init__(self, queue: TrialQueue, n_trials: int | float, progress: Progress | None) -> None:
         self._queue, self._n_trials, self._progress = queue, n_trials, progress
         self._told = {slot for slot, t in queue.owners().items() if t.state.is_finished()}
 

@@ -34,13 +34,14 @@ PATH_STYLES: dict[str, dict[str, Any]] = {
     "tuned": {"color": ORANGE, "lw": 1.1},
     "default": {"color": GREEN, "lw": 1.1},
     "long_only": {"color": "#8a949e", "lw": 1.0, "ls": "-"},
-    "tsmom": {"color": "#5c6875", "lw": 1.0, "ls": "--"},
-    "macd": {"color": "#5c6875", "lw": 1.0, "ls": ":"},
+    "tsmom_12m": {"color": "#5c6875", "lw": 1.0, "ls": "--"},
+    "macd_blend": {"color": "#5c6875", "lw": 1.0, "ls": ":"},
 }
 """One look per path, everywhere; baselines are grey."""
 _MORE_COLORS = (PURPLE, SKY, "#cc79a7", "#e69f00")
 
 WIDTH_IN, HEIGHT_IN, DPI = 5.2, 3.0, 160
+_FEW_BARS = 5
 TALL_WIDTH_IN = 4.7
 """Plots with a label per row are narrower, so that the labels stay readable on a phone."""
 _STYLE = {
@@ -189,12 +190,15 @@ def signed_bars(values: pd.Series, title: str, *, percent: bool = False) -> byte
         else:
             colors = np.where(known.to_numpy() >= 0.0, BLUE, RED)
             ax.barh([str(name) for name in known.index], known.to_numpy(), color=list(colors))
+            if len(known) < _FEW_BARS:  # a bar or two must not fill the plot
+                ax.set_ylim(-(_FEW_BARS - len(known)) / 2 - 0.5, (_FEW_BARS + len(known)) / 2 - 0.5)
             ax.axvline(0.0, color=SOFT, lw=0.8)
             ax.grid(axis="y", visible=False)
-            ax.margins(y=0.01)
+            if len(known) >= _FEW_BARS:
+                ax.margins(y=0.01)
             ax.tick_params(axis="y", labelsize=8)
             if percent:
-                ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+                ax.xaxis.set_major_formatter(PercentFormatter(1.0))
     return png.getvalue()
 
 
@@ -230,7 +234,7 @@ def lines(
             ax.set_xlabel(x_label)
             date_ticks(ax, frame.index)
             if percent:
-                ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+                ax.yaxis.set_major_formatter(PercentFormatter(1.0))
             legend_below(ax)
     return png.getvalue()
 

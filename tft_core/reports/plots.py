@@ -6,6 +6,7 @@ Each takes a plain frame or series and returns PNG bytes. The look is ``drawing`
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from tft_core.reports.drawing import (
     BLUE,
@@ -61,6 +62,7 @@ def training_curves(histories: pd.DataFrame, title: str = "Training") -> bytes:
         loss.set_ylabel("training loss")
         sharpe.set_ylabel("validation Sharpe")
         sharpe.set_xlabel("epoch, all phases end to end")
+        sharpe.xaxis.set_major_locator(MaxNLocator(integer=True))
         for position, (member, rows) in enumerate(histories.groupby("member", sort=True)):
             step = np.arange(1, len(rows) + 1)
             color = _MEMBER_COLORS[position % len(_MEMBER_COLORS)]
@@ -80,7 +82,7 @@ def training_curves(histories: pd.DataFrame, title: str = "Training") -> bytes:
             say_nothing(loss, "no epochs to show")
             sharpe.set_axis_off()
         elif histories["member"].nunique() <= 6:
-            loss.legend(loc="upper right", ncols=3)
+            legend_below(loss)
     return png.getvalue()
 
 

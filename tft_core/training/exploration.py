@@ -41,6 +41,8 @@ RECORD_COLUMNS = (
     "ig",
 )
 SHADOW_PREFIX = "shadow::"
+SHIFTS = 4
+"""Most shadows of one feature."""
 PERMUTE_STREAM, PROBE_STREAM = 12, 13
 STEPS_AT_ONCE = 1 << 15
 
@@ -52,8 +54,8 @@ class ExplorationConfig:
     n_seeds: int = 3
     pretrain_epochs: int = 15
     finetune_epochs: int = 25
-    n_shadows: int = 64
-    """Time-shifted copies of real features; at most as many as there are real ones."""
+    n_shadows: int = 128
+    """Time-shifted copies of real features; at most ``SHIFTS`` of each."""
     permutation_windows: int = 256
     """Validation windows that permutation is measured on; 0 leaves it out (NaN)."""
     ig_windows: int = 64
@@ -174,22 +176,35 @@ def with_shadows(rows: RowTable, val_rows: Bool[np.ndarray, " row"], n_shadows: 
     averaged over them as a feature is.
 
     Args:
-        n_shadows: How many, at most one per feature; drawn without repetition.
+        n_shadows: How many; every feature is copied once before one is copied again, at
+            another shift, and at most ``SHIFTS`` times.
     """
-    count = min(n_shadows, rows.n_features)
-    draws = np.array([_draw_of(name) for name in rows.feature_names])
-    originals = np.argsort(draws[:, 0], kind="stable")[:count]
-    shares = 0.25 + 0.5 * draws[originals, 1]
+    count = min(n_shadows, SHIFTS * rows.n_features)
+    # copy 0 of every feature in the order of its draw, then copy 1, …
+    draws = np.array(
+        [_draw_of(_copy(name, k)) for k in range(SHIFTS) for name in rows.feature_names]
+    )
+    rank = np.lexsort((draws[:, 0], np.repeat(np.arange(SHIFTS), rows.n_features)))[:count]
+    copy, originals = np.divmod(rank, rows.n_features)
+    shares = 0.25 + 0.5 * draws[rank, 1]
     shadows = np.empty((len(rows), count), dtype=np.float32)
     for block in blocks_of(rows, val_rows):
         length = len(block)
         offsets = np.round(shares * length).astype(np.int64)
         source = (np.arange(length)[:, None] - offsets) % max(length, 1)
         shadows[block] = rows.features[block[source], originals]
-    names = tuple(f"{SHADOW_PREFIX}{rows.feature_names[j]}" for j in originals)
+    names = tuple(
+        f"{SHADOW_PREFIX}{_copy(rows.feature_names[j], k)}"
+        for k, j in zip(copy, originals, strict=True)
+    )
     return rows.with_features(
         np.concatenate([rows.features, shadows], axis=1), (*rows.feature_names, *names)
     )
+
+
+def _copy(name: str, number: int) -> str:
+    """A copy's name: the feature's own for the first."""
+    return f"{name}#{number + 1}" if number else name
 
 
 def _draw_of(name: str) -> tuple[float, float]:

@@ -78,7 +78,7 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="fold",
         upstream=(("vsn_stability_report", "before"), ("mega_features", "upto")),
         sections=("tuning", "selection", "model", "training", "positions", "costs"),
-        code_version="3",
+        code_version="4",
         trains=True,
     ),
     AssetSpec(
@@ -98,7 +98,7 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="reported",
         upstream=(("production_fold", "same"), ("mega_features", "upto_next")),
         sections=("positions", "costs", "serving"),
-        code_version="2",
+        code_version="3",
     ),
     AssetSpec(
         name="production_checkpoint",
@@ -109,7 +109,7 @@ GRAPH: tuple[AssetSpec, ...] = (
             ("vsn_stability_report", "live"),
         ),
         sections=("gate", "positions"),
-        code_version="1",
+        code_version="2",
     ),
     AssetSpec(
         name="inference",

@@ -89,7 +89,11 @@ class TrainingPipeline:
         return [pair for pair in self.workspace.lifecycle() if pair in stale]
 
     def run(
-        self, progress: Callable[[str, int, int], None] | None = None, *, workers: int = 1
+        self,
+        progress: Callable[[str, int, int], None] | None = None,
+        *,
+        workers: int = 1,
+        force_reason: str | None = None,
     ) -> TrainingResult:
         """Build what is missing or stale, then gate and promote.
 
@@ -97,7 +101,11 @@ class TrainingPipeline:
             progress: Called with a line, the number of steps done and their total.
             workers: Artifacts built at a time; more than one build in processes of their
                 own. The result is the same to the bit.
+            force_reason: Promote the candidate although the gate refuses it, for this reason,
+                which the registry records.
         """
+        if force_reason is not None and not force_reason.strip():
+            raise ConfigError("a forced promotion must have a reason, found an empty one")
         if workers < 1:
             raise ConfigError(f"workers must be at least 1, found {workers}")
         log = _RunLog(len(self.workspace.lifecycle()), progress)
@@ -105,8 +113,17 @@ class TrainingPipeline:
             build_in_turn(self.workspace, log)
         else:
             build_side_by_side(self.workspace, log, workers)
+        if force_reason is not None:
+            self._force(force_reason)
         log.show("done")
         return self._result(log)
+
+    def _force(self, reason: str) -> None:
+        """Judge the candidate again, this time promoting it whatever the gate says."""
+        checkpoint = self.workspace.artifacts.read("production_checkpoint", UNPARTITIONED_KEY)
+        if not checkpoint.json("verdict.json")["promoted"]:
+            overrides = {"force_reason": reason}
+            self.workspace.build("production_checkpoint", UNPARTITIONED_KEY, overrides)
 
     def _result(self, log: "_RunLog") -> TrainingResult:
         read = self.workspace.artifacts.read

@@ -10,8 +10,10 @@ from tft_core.feature_selection.agreement import jaccard, kendall, nogueira, pai
 from tft_core.feature_selection.chance import (
     chance_p_value,
     mean_interval,
+    q_values,
     shadow_threshold,
     smallest_p_value,
+    tail_p_values,
 )
 
 
@@ -121,3 +123,35 @@ def test_the_mean_interval_is_students() -> None:
     assert mean[0] == pytest.approx(values.mean())
     _, low, _ = mean_interval(np.array([[1.0], [np.nan]]), 0.9)
     assert np.isnan(low[0])
+
+
+def test_tail_p_values_count_shadows_and_extrapolate_beyond_them() -> None:
+    rng = np.random.default_rng(0)
+    shadows = rng.exponential(size=400)
+    features = np.array([0.0, np.median(shadows), 6.0, 12.0, np.nan])
+    p = tail_p_values(features, shadows)
+    assert p[0] == 1.0
+    assert p[1] == pytest.approx(0.5, abs=0.01)
+    # an exponential tail is extrapolated: P(> t) = e^-t
+    assert np.log(p[2]) == pytest.approx(-6.0, abs=1.2)
+    assert np.log(p[3]) == pytest.approx(-12.0, abs=2.5)
+    assert np.isnan(p[4])
+
+
+def test_tail_p_values_of_exchangeable_features_are_not_too_small() -> None:
+    """The share of null features with p ≤ .05 and ≤ .01 stays near these levels."""
+    small = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        drawn = np.maximum(rng.standard_normal(120) + 0.5, 0.0)  # a lump at 0, as weights have
+        small.append(tail_p_values(drawn[:60], drawn[60:]))
+    p = np.concatenate(small)
+    assert np.mean(p <= 0.05) < 0.06
+    assert np.mean(p <= 0.01) < 0.015
+
+
+def test_few_shadows_give_no_p_value_and_q_values_follow_benjamini_hochberg() -> None:
+    assert np.isnan(tail_p_values(np.ones(3), np.ones(7))).all()
+    q = q_values(np.array([0.01, 0.04, np.nan, 0.03]))
+    np.testing.assert_allclose(q[[0, 1, 3]], [0.03, 0.04, 0.04])
+    assert np.isnan(q[2])

@@ -1,6 +1,7 @@
 """The search space: what can be drawn, what is refused, how it becomes settings."""
 
 import itertools
+import math
 
 import optuna
 import pytest
@@ -147,6 +148,8 @@ def test_a_malformed_space_is_refused(table, message):
         ({"timeout_seconds": 0.0}, "timeout_seconds must be positive, found 0"),
         ({"n_jobs": 3, "n_trials": 2}, r"must not exceed n_trials \(2\), found 3"),
         ({"inner_test_sessions": 5}, "inner_test_sessions must be at least 10, found 5"),
+        ({"n_trials": 2.5}, "n_trials must be a whole number or inf, found 2.5"),
+        ({"n_trials": math.inf, "timeout_seconds": None}, "a study must have a limit, found neith"),
     ],
 )
 def test_impossible_budgets_are_refused(changes, message):

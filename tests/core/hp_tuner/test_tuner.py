@@ -174,6 +174,24 @@ def test_time_that_runs_out_keeps_the_default_and_is_said(tmp_path):
     assert hurried.trials["params_lr"][:n_both].equals(resumed.trials["params_lr"][:n_both])
 
 
+def test_time_alone_can_be_the_budget(tmp_path):
+    slow = partial(toys.build_slow_hill, 0.05)
+    timed = tuner(tmp_path, slow, n_trials=math.inf, timeout_seconds=0.8).tune()
+    assert timed.n_finished >= 1
+    assert timed.budget.kind == "time" and timed.budget.spent  # nothing is left of it
+    assert f"after {timed.n_finished} trials" in timed.budget.sentence
+    again = tuner(tmp_path, slow, n_trials=math.inf, timeout_seconds=0.8).tune()
+    assert again.n_finished > timed.n_finished
+
+
+def test_a_study_that_is_only_looked_at_claims_no_limit(tmp_path):
+    hurried = tuner(tmp_path, partial(toys.build_slow_hill, 0.05), n_trials=50, timeout_seconds=0.4)
+    n = hurried.tune().n_finished
+    budget = hurried.result().budget
+    assert (budget.kind, budget.spent) == ("none", False)
+    assert budget.sentence.startswith(f"{n} of 50 trials are finished so far")
+
+
 def test_seeds_are_averaged_and_enter_the_daily_record(tmp_path):
     result = tuner(tmp_path, n_trials=1, n_seeds_per_trial=2).tune()
     per_seed = [

@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import json
 import re
 
 import numpy as np
@@ -13,6 +14,7 @@ from tft_core.checks import GateConfig, gate_verdict
 from tft_core.data.store import MarketDataStore
 from tft_core.data.synthetic import synthetic_market
 from tft_core.errors import DataError
+from tft_core.evidence import record_evidence
 from tft_core.feature_selection import (
     FeatureSelectionConfig,
     StabilityReport,
@@ -29,7 +31,7 @@ from tft_core.reports.html import (
     stability_page,
     tear_sheet,
 )
-from tft_core.reports.tear_sheet import drawdowns, rolling_sharpe, yearly_table
+from tft_core.reports.tear_sheet import cost_table, drawdowns, rolling_sharpe, yearly_table
 
 NAMES = [f"f{i}" for i in range(12)]
 
@@ -77,7 +79,10 @@ def sheet() -> TearSheetData:
             index=["shipped", "default", "long_only"],
         ),
         by_fold=pd.DataFrame({"ships": ["default"], "sharpe_net": [0.4]}, index=["2018-06-01"]),
-        by_asset=pd.DataFrame({"contribution": [0.02, -0.01]}, index=["EURUSD", "JPYUSD"]),
+        by_asset=pd.DataFrame(
+            {"asset_class": ["currency", "bond"], "contribution": [0.02, -0.01]},
+            index=["EURUSD", "TY"],
+        ),
         cost_sensitivity=pd.DataFrame({"shipped": [0.6, 0.5]}, index=[0.0, 1.0]),
         provenance={"git_commit": "abc", "undefined": None},
         notes=["Selection: <b>not</b> above chance."],
@@ -91,6 +96,20 @@ def sheet() -> TearSheetData:
             }
         ),
         exposure=pd.DataFrame({"gross": 1.0, "net": 0.2, "turnover": 0.05}, index=dates),
+        evidence=record_evidence(
+            paths.assign(tuned=paths["default"] * 0.9 + paths["long_only"] * 0.1)
+        ).to_dict(),
+        features={
+            "verdict": "not_above_chance",
+            "sentence": "Do not believe the ranking.",
+            "counts": {"built": 292, "shipped": 70},
+            "top": [{"feature": "ret_21", "mean weight (share)": 0.02}],
+            "report": "artifacts/vsn_stability_report/live/stability.html",
+        },
+        quality=pd.DataFrame({"n_rows": [1000], "data_hash": ["ab12"]}, index=["live"]),
+        findings=pd.DataFrame(
+            {"severity": ["warn"], "message": ["2 symbols are stale"]}, index=["market_data/live"]
+        ),
     )
 
 
@@ -102,9 +121,19 @@ def sheet_text(sheet: TearSheetData) -> str:
 def test_the_tear_sheet_holds_every_section_and_nothing_from_outside(sheet_text: str) -> None:
     text = sheet_text
     outline = assert_self_contained(text)
-    assert outline.tags.count("img") == 8
+    assert outline.tags.count("img") == 9
     assert all(value for name, value in outline.attributes if name == "alt")
-    for expected in ("Passed", "400 out-of-sample days, 2018-06-01 to 2019-12-12", "EURUSD", "abc"):
+    for expected in (
+        "Passed",
+        "400 out-of-sample days, 2018-06-01 to 2019-12-12",
+        "EURUSD",
+        "abc",
+        "Do not believe the ranking.",
+        "artifacts/vsn_stability_report/live/stability.html",
+        "warn, market_data/live: 2 symbols are stale",
+        "Superior predictive ability",
+        "No study was made, so there is no search to deflate.",
+    ):
         assert expected in text
     assert "&lt;b&gt;not&lt;/b&gt;" in text
 
@@ -134,6 +163,10 @@ def test_what_was_not_recorded_is_said_and_not_left_out(sheet: TearSheetData) ->
             cost_sensitivity=sheet.cost_sensitivity.iloc[:0],
             histories=None,
             exposure=None,
+            evidence=None,
+            features=None,
+            quality=None,
+            findings=None,
         )
     )
     assert_self_contained(text)
@@ -143,6 +176,11 @@ def test_what_was_not_recorded_is_said_and_not_left_out(sheet: TearSheetData) ->
         "Cost sensitivity was not recorded.",
         "Exposure and turnover were not recorded.",
         "Training histories were not recorded.",
+        "The evidence on the record was not recorded.",
+        "Feature selection was switched off",
+        "Tuning was switched off",
+        "The quality of the bars was not recorded.",
+        "No check of anything behind this checkpoint found a fault.",
         "no out-of-sample days",
     ):
         assert expected in text
@@ -152,6 +190,33 @@ def test_a_tear_sheet_without_the_shipped_path_is_refused(sheet: TearSheetData) 
     paths = sheet.paths.drop(columns="shipped")
     with pytest.raises(DataError, match="must hold 'shipped', found long_only, default"):
         tear_sheet(dataclasses.replace(sheet, paths=paths))
+
+
+def test_contributions_add_up_by_asset_class(sheet: TearSheetData) -> None:
+    frame = pd.DataFrame(
+        {"asset_class": ["bond", "currency", "bond"], "contribution": [0.01, -0.02, 0.03]},
+        index=["a", "b", "c"],
+    )
+    table = dataclasses.replace(sheet, by_asset=frame).by_class()
+    assert table.index.tolist() == ["bond", "currency"]
+    assert table["contribution"].tolist() == pytest.approx([0.04, -0.02])
+    assert table["n_assets"].tolist() == [2, 1]
+
+
+def test_flat_costs_take_basis_points_of_what_was_traded() -> None:
+    daily = pd.DataFrame(
+        {"path": "a", "gross": [0.01, 0.03, 0.02], "turnover": [1.0, 0.0, 2.0], "cost": 9.9}
+    )
+    table = cost_table(daily)
+    assert table.index.tolist() == [0, 1, 3, 5, 10]
+    net = np.array([0.01 - 0.001, 0.03, 0.02 - 0.002])  # ten basis points
+    assert table.loc[10, "a"] == pytest.approx(net.mean() / net.std(ddof=1) * 252**0.5)
+
+
+def test_the_json_has_no_number_that_json_cannot_hold(sheet: TearSheetData) -> None:
+    holed = sheet.metrics.assign(sharpe_net=[np.nan, np.inf, 0.1])
+    written = json.dumps(dataclasses.replace(sheet, metrics=holed).to_dict(), allow_nan=False)
+    assert [row["sharpe_net"] for row in json.loads(written)["metrics"]] == [None, None, 0.1]
 
 
 def test_the_yearly_table_is_of_calendar_years() -> None:

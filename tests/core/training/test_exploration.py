@@ -14,6 +14,7 @@ from tft_core.training.evaluation import diversified_sharpe
 from tft_core.training.exploration import (
     RECORD_COLUMNS,
     SHADOW_PREFIX,
+    SHIFTS,
     ExplorationConfig,
     explore,
     permutation_importance,
@@ -84,6 +85,21 @@ def test_a_shadow_holds_its_originals_values_of_the_same_asset_and_period() -> N
                     np.sort(shadowed.features[block, 10 + k]), np.sort(ROWS.features[block, j])
                 )
                 assert (shadowed.features[block, 10 + k] != ROWS.features[block, j]).mean() > 0.9
+
+
+def test_a_feature_is_copied_again_at_another_shift_only_when_all_were_copied() -> None:
+    once = with_shadows(ROWS, VALIDATION, 10)
+    more = with_shadows(ROWS, VALIDATION, 25)
+    assert more.feature_names[: 10 + 10] == once.feature_names
+    np.testing.assert_array_equal(more.features[:, :20], once.features)
+    originals = [n.removeprefix(SHADOW_PREFIX).split("#")[0] for n in more.feature_names[10:]]
+    assert sorted(set(originals)) == sorted(ROWS.feature_names)
+    assert max(originals.count(name) for name in ROWS.feature_names) == 3
+    assert len(set(more.feature_names)) == 35
+    second = more.feature_names.index(f"{SHADOW_PREFIX}{originals[10]}#2")
+    first = more.feature_names.index(f"{SHADOW_PREFIX}{originals[10]}")
+    assert (more.features[:, second] != more.features[:, first]).mean() > 0.9
+    assert with_shadows(ROWS, VALIDATION, 1000).n_features == 10 + SHIFTS * 10
 
 
 def test_shadows_of_training_rows_know_nothing_of_the_validation() -> None:

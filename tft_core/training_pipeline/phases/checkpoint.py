@@ -1,7 +1,6 @@
 """Phase ``production_checkpoint``: chain the record, judge the live candidate, promote it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -10,19 +9,22 @@ import numpy as np
 import pandas as pd
 
 from tft_core.checks import Finding, GateConfig, GateVerdict, gate_verdict
-from tft_core.evidence import EvidenceLedger, choose_path, compare, deflate
-from tft_core.metrics import max_drawdown, sharpe_ann, sharpe_se_ann, summary, total_return
-from tft_core.reports.html import TearSheetData, tear_sheet
+from tft_core.evidence import choose_path, record_evidence
+from tft_core.metrics import summary
+from tft_core.reports.html import tear_sheet
 from tft_core.reports.plots import equity_png
-from tft_core.schema import LIVE_FOLD, MODEL_TYPE, finite_or_none
+from tft_core.schema import LIVE_FOLD, MODEL_TYPE, content_hash, finite_or_none
 from tft_core.training_pipeline.artifacts import Draft
 from tft_core.training_pipeline.graph import UNPARTITIONED_KEY, study_key
-from tft_core.training_pipeline.phases.production import PATHS, candidate, git_commit
+from tft_core.training_pipeline.phases.production import PATHS, candidate
+from tft_core.training_pipeline.phases.tuning import count_trials
 from tft_core.training_pipeline.record import wide_net
+from tft_core.training_pipeline.sheet import in_order, search_record, sheet_data
 from tft_core.training_pipeline.workspace import Progress, Workspace
 
 _ONCE_PROMOTED = ("production", "retired", "rolled_back")
-COST_SCALES = (0.0, 0.5, 1.0, 2.0, 3.0)
+LOOK = "production_checkpoint"
+"""Purpose under which the ledger counts an evaluation of the whole record."""
 
 
 def production_checkpoint(
@@ -58,26 +60,22 @@ def production_checkpoint(
     refusal = verdict.finding()
     if refusal is not None:
         draft.findings.append(refusal)
-    EvidenceLedger.under(workspace.settings.home).record_look(
-        workspace.registry.content_hash_of(directory),
-        workspace.plan.reported_keys,
-        "production_checkpoint",
+    ledger = count_trials(workspace.settings)
+    ledger.record_look(_procedure(workspace), workspace.plan.reported_keys, LOOK)
+    used = study_key(LIVE_FOLD, workspace.plan, workspace.retune_every)
+    search = search_record(workspace, ledger.counts(prefix=f"{MODEL_TYPE}-{used}-").trials)
+    every = pd.concat(
+        [*(f.assign(fold=k) for k, f in daily.items()), chained.assign(path="shipped")],
+        ignore_index=True,
     )
-    wide = wide_net(pd.concat([*daily.values(), chained.assign(path="shipped")]))
-    evidence = compare(wide["tuned"].to_numpy(), wide["default"].to_numpy())
-    metrics = pd.DataFrame(
-        {
-            path: {
-                "sharpe_net": sharpe_ann(wide[path].dropna().to_numpy()),
-                "sharpe_se": sharpe_se_ann(wide[path].dropna().to_numpy()),
-                "return_total": total_return(wide[path].dropna().to_numpy()),
-                "max_drawdown": max_drawdown(wide[path].dropna().to_numpy()),
-            }
-            for path in wide.columns
-        }
-    ).T.rename_axis("path")
+    wide = wide_net(every)
+    wide = wide[in_order(wide.columns)]
+    evidence = record_evidence(wide, n_procedures=ledger.procedures(LOOK))
+    sheet = sheet_data(
+        workspace, directory, every, wide, chosen, verdict, evidence, search, ledger.counts()
+    )
     draft.write_frame("daily.parquet", wide.reset_index())
-    draft.write_frame("table_metrics.parquet", metrics.reset_index())
+    draft.write_frame("table_metrics.parquet", sheet.metrics.reset_index())
     draft.write_json(
         "verdict.json",
         {
@@ -88,23 +86,25 @@ def production_checkpoint(
             "promoted": promoted,
             "gate": verdict.to_dict(),
             "figures": figures,
-            "tuned_against_default": _finite(evidence),
-            "deflation": _deflation(workspace),
+            "evidence": evidence.to_dict(),
+            "search": None if search is None else search["evidence"],
             "force_reason": overrides.get("force_reason"),
         },
     )
+    draft.write_json("tear_sheet.json", sheet.to_dict())
     draft.write_bytes("equity.png", equity_png(wide))
-    draft.write_text(
-        "tear_sheet.html",
-        _tear_sheet(workspace, directory.name, daily, chosen, wide, metrics, verdict),
-    )
+    draft.write_text("tear_sheet.html", tear_sheet(sheet))
     draft.summary.update(
         checkpoint=name,
         promoted=promoted,
         gate="passed" if verdict.passed else "refused",
         gate_reasons=verdict.sentence,
         path=live_path,
-        tuned_against_default=evidence.verdict,
+        tuned_against_default=evidence.tuned_against_default.verdict,
+        probabilistic_sharpe=finite_or_none(evidence.probabilistic),
+        deflated_sharpe_of_search=None
+        if search is None
+        else search["evidence"]["deflation"]["deflated"],
         **figures,
     )
 
@@ -130,7 +130,7 @@ def chain_shipped(
     for position, (key, frame) in enumerate(daily.items()):
         path = choose_path(pure[:position])
         chosen[key] = path
-        parts.append(frame[frame["path"] == path])
+        parts.append(frame[frame["path"] == path].assign(fold=key))
     return pd.concat(parts, ignore_index=True), chosen
 
 
@@ -139,6 +139,13 @@ def shipped_path(workspace: Workspace, key: str) -> str:
     before = [k for k in workspace.plan.reported_keys if k in workspace.plan.upto(key)[:-1]]
     daily = {k: workspace.artifacts.read("out_of_sample", k).frame("daily.parquet") for k in before}
     return choose_path(_pure_paths(daily))
+
+
+def _procedure(workspace: Workspace) -> str:
+    """Content hash of the procedure that the record is one of: its models on all windows."""
+    read = workspace.artifacts.read
+    keys = workspace.plan.reported_keys
+    return content_hash({key: read("production_fold", key).content_hash for key in keys})
 
 
 def _pure_paths(daily: Mapping[str, pd.DataFrame]) -> list[pd.DataFrame]:
@@ -222,110 +229,3 @@ def _promote(
         override=not verdict.passed,
     )
     return True
-
-
-def _deflation(workspace: Workspace) -> dict[str, Any] | None:
-    """What the best trial of the live fold's study is worth after the search."""
-    used = study_key(LIVE_FOLD, workspace.plan, workspace.retune_every)
-    artifact = workspace.artifacts.read("optuna_study", used)
-    if "daily.parquet" not in artifact.files:
-        return None
-    study = artifact.json("study.json")
-    daily = artifact.frame("daily.parquet").set_index("date")
-    return _finite(deflate(daily, str(study["best_number"]), n_trials=study["n_finished"]))
-
-
-def _finite(figures: Any) -> dict[str, Any]:
-    """A dataclass of figures as JSON values; undefined ones ``None``."""
-    return {
-        name: finite_or_none(value) if isinstance(value, float) else value
-        for name, value in asdict(figures).items()
-    }
-
-
-def _tear_sheet(
-    workspace: Workspace,
-    checkpoint: str,
-    daily: Mapping[str, pd.DataFrame],
-    chosen: Mapping[str, str],
-    wide: pd.DataFrame,
-    metrics: pd.DataFrame,
-    verdict: GateVerdict,
-) -> str:
-    histories = workspace.artifacts.read("production_fold", LIVE_FOLD).frame("histories.parquet")
-    by_fold = pd.DataFrame(
-        {
-            key: {
-                "shipped": chosen[key],
-                **{
-                    f"sharpe_{path}": sharpe_ann(group["net"].to_numpy())
-                    for path, group in frame.groupby("path")
-                },
-            }
-            for key, frame in daily.items()
-        }
-    ).T.rename_axis("fold")
-    return tear_sheet(
-        TearSheetData(
-            title=f"Production checkpoint {checkpoint}",
-            verdict=verdict.to_dict(),
-            paths=wide,
-            metrics=metrics,
-            by_fold=by_fold,
-            by_asset=_contributions(workspace, chosen),
-            cost_sensitivity=_cost_sensitivity(daily, chosen),
-            provenance={
-                "profile": workspace.settings.profile,
-                "git commit": git_commit() or "not a git checkout",
-                "reported windows": ", ".join(workspace.plan.reported_keys),
-                "configuration": str(workspace.settings.path),
-            },
-            notes=[
-                "Every figure is net of the instruments' costs: decided at the close of t, "
-                "entered at the close of t+1, earned to the close of t+2.",
-                "Each window was traded by a model whose features, hyper-parameters, scaler and "
-                "weights were made from data before the window.",
-            ],
-            histories=histories[histories["path"] == "default"].drop(columns="path"),
-            exposure=_exposure(daily, chosen),
-        )
-    )
-
-
-def _contributions(workspace: Workspace, chosen: Mapping[str, str]) -> pd.DataFrame:
-    """Sum of each symbol's net returns on the shipped path."""
-    parts = []
-    for key, path in chosen.items():
-        frame = workspace.artifacts.read("out_of_sample", key).frame("by_asset.parquet")
-        parts.append(frame[frame["path"] == path])
-    total = pd.concat(parts).groupby("symbol")["net"].sum()
-    return total.sort_values(ascending=False).rename("contribution").to_frame()
-
-
-def _cost_sensitivity(daily: Mapping[str, pd.DataFrame], chosen: Mapping[str, str]) -> pd.DataFrame:
-    """Net Sharpe ratio of every path with all costs multiplied, positions unchanged."""
-    frame = pd.concat(daily.values(), ignore_index=True)
-    shipped = pd.concat([f[f["path"] == chosen[k]] for k, f in daily.items()])
-    paths = {**dict(list(frame.groupby("path"))), "shipped": shipped}
-    return pd.DataFrame(
-        {
-            path: {
-                scale: sharpe_ann((rows["gross"] - scale * rows["cost"]).to_numpy())
-                for scale in COST_SCALES
-            }
-            for path, rows in paths.items()
-        }
-    ).rename_axis("cost multiple")
-
-
-def _exposure(daily: Mapping[str, pd.DataFrame], chosen: Mapping[str, str]) -> pd.DataFrame:
-    """Daily gross and net exposure and turnover of the shipped path, as fractions of capital."""
-    shipped = pd.concat([f[f["path"] == chosen[k]] for k, f in daily.items()])
-    return pd.DataFrame(
-        {
-            "gross": shipped["exposure_gross"].to_numpy(),
-            "net": shipped["exposure_net"].to_numpy(),
-            "turnover": shipped["turnover"].to_numpy(),
-        },
-        index=pd.DatetimeIndex(shipped["date"]),
-    )

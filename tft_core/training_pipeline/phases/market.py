@@ -10,10 +10,12 @@ import pandas as pd
 from tft_core.checks import Finding, bars_are_sane, features_are_covered
 from tft_core.data.panel import MarketPanel
 from tft_core.data.quality import quality_summary
+from tft_core.data.universe import Universe, UniverseConfig
 from tft_core.errors import DataError
 from tft_core.features.as_known import session_risk
+from tft_core.features.audit import causality_audit
 from tft_core.features.builder import MegaFeatureBuilder
-from tft_core.features.sampled_audit import ROWS_AFTER, sampled_audit
+from tft_core.features.sampled_audit import ROWS_AFTER, newest, sampled_audit
 from tft_core.positions import CostConfig, cost_rates
 from tft_core.reports.html import BarsView, data_quality_page
 from tft_core.reports.plots import coverage_png
@@ -27,6 +29,8 @@ from tft_core.training_pipeline.workspace import (
 
 AUDIT_SYMBOLS = 6
 AUDIT_SPAN = timedelta(days=1_100)
+AUDIT_CUTS = 8
+"""Further cuts, spread over the partition's own rows: a leak may be there on some days only."""
 
 
 def market_data(
@@ -115,7 +119,7 @@ def mega_features(
     )
     draft.findings.extend(features_are_covered(coverage))
     progress(f"mega_features {key}: audit of causality and finite history")
-    draft.findings.extend(_audit(builder, audited, series, tables))
+    draft.findings.extend(_audit(builder, audited, len(panel.dates), series, tables))
     by_symbol = symbol_group_coverage(panel.values, has_session, panel.symbols, builder)
     draft.write_bytes("coverage.png", coverage_png(by_symbol))
     draft.write_text(
@@ -181,6 +185,7 @@ def symbol_group_coverage(
 def _audit(
     builder: MegaFeatureBuilder,
     market: MarketPanel,
+    n_rows: int,
     series: pd.DataFrame | None,
     tables: Mapping[str, pd.DataFrame],
 ) -> list[Finding]:
@@ -196,12 +201,17 @@ def _audit(
         series=series,
         tables=tables,
     )
+    leaking = {
+        *audit.index[~audit["is_causal"]],
+        *_leaking_somewhere(builder, market, n_rows, series, tables),
+    }
+    forgetful = set(audit.index[~audit["is_finite_memory"]])
     findings = []
-    for code, column in (
-        ("features_are_causal", "is_causal"),
-        ("features_have_finite_history", "is_finite_memory"),
+    for code, found in (
+        ("features_are_causal", leaking),
+        ("features_have_finite_history", forgetful),
     ):
-        failed = audit.index[~audit[column]].tolist()
+        failed = [name for name in builder.feature_names if name in found]
         if failed:
             findings.append(
                 Finding(
@@ -212,3 +222,25 @@ def _audit(
                 )
             )
     return findings
+
+
+def _leaking_somewhere(
+    builder: MegaFeatureBuilder,
+    market: MarketPanel,
+    n_rows: int,
+    series: pd.DataFrame | None,
+    tables: Mapping[str, pd.DataFrame],
+) -> list[str]:
+    """Features that a cut somewhere in the newest ``n_rows`` rows finds looking ahead."""
+    window = newest(market, len(market.dates), len(market.dates), AUDIT_SYMBOLS, offset=1)
+    n_dates = len(window.dates)
+    places = np.linspace(max(n_dates - n_rows, 1), n_dates - 1, AUDIT_CUTS + 2)[1:-1]
+    audit = causality_audit(
+        builder,
+        window,
+        sorted({int(place) for place in places}),
+        universe=Universe.resolve(UniverseConfig(), window.symbols),
+        series=series,
+        tables=tables,
+    )
+    return audit.loc[~audit["is_causal"], "feature"].tolist()

@@ -4,6 +4,7 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ from tft_core.training_pipeline.workspace import Progress, Workspace
 
 PATHS = ("default", "tuned")
 N_QUANTILES = 11
+BASELINE_HISTORY = timedelta(days=3 * 366)
+"""Enough for every rule: the MACD blend reads 504 sessions."""
 LIBRARIES = (
     "torch", "numpy", "scipy", "pandas", "scikit-learn", "TA-Lib", "duckdb", "optuna",
     "exchange_calendars", "safetensors",
@@ -136,8 +139,7 @@ def out_of_sample(
         records[path] = record_path(data, universe, window, walk.positions, configs[path])
         frames.append(_positions_frame(walk.dates, walk.symbols, path, walk.raw, walk.positions))
     base = workspace.settings.build(PositionConfig, "positions")
-    for name, rule in BASELINES.items():
-        raw = rule(data.close)
+    for name, raw in _baseline_outputs(workspace, key, data).items():
         # a rule's full position is 1; scaled to the model's largest so that the same
         # smoothing and caps apply (the Sharpe ratio does not depend on it)
         positions = walk_positions(raw[window] * base.max_position, base)
@@ -167,6 +169,24 @@ def out_of_sample(
         first=str(records["default"].dates[0].date()),
         last=str(records["default"].dates[-1].date()),
     )
+
+
+def _baseline_outputs(workspace: Workspace, key: str, data: FoldData) -> dict[str, np.ndarray]:
+    """Raw outputs of the rules on the dates and symbols of ``data``.
+
+    They read further back than the fold trains: a rule must not lack its year of history
+    because the network was given a short training window.
+    """
+    fold = workspace.plan.fold(key)
+    history = load_fold_data(
+        workspace,
+        workspace.plan.upto(workspace.plan.next_key(key)),
+        features=workspace.builder().feature_names[:1],
+        start=None if fold.train_start is None else fold.train_start - BASELINE_HISTORY,
+    )
+    rows = history.dates.get_indexer(data.dates)
+    columns = pd.Index(history.panel.symbols).get_indexer(list(data.panel.symbols))
+    return {name: rule(history.close)[rows][:, columns] for name, rule in BASELINES.items()}
 
 
 def candidate(workspace: Workspace, key: str, path: str) -> Path:

@@ -1,15 +1,16 @@
 """Phase ``optuna_study``: tune on the newest inner folds of a fold's training window."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from tft_core.config import Settings
 from tft_core.data.universe import Universe
-from tft_core.evidence import EvidenceLedger
+from tft_core.evidence import EvidenceLedger, search_evidence
 from tft_core.feature_selection import FeatureSelectionConfig
 from tft_core.features.normalization import Scaler
 from tft_core.folds import FoldConfig, split_sessions
@@ -19,11 +20,15 @@ from tft_core.hp_tuner import (
     InnerFold,
     SearchSpace,
     TunerConfig,
+    finished_trials,
+    importances,
     inner_folds,
     tunable_defaults,
 )
 from tft_core.models.config import XTrendConfig
 from tft_core.positions import PositionConfig, walk_positions
+from tft_core.reports.html import study_page
+from tft_core.reports.study_plots import history_png, importances_png, parallel_png
 from tft_core.schema import MODEL_TYPE, finite_or_none
 from tft_core.sequences import RowTable
 from tft_core.training.config import TrainingConfig
@@ -55,6 +60,7 @@ def optuna_study(
         return
     settings = workspace.settings
     config = settings.build(TunerConfig, "tuning", **overrides)
+    count_trials(settings)
     tuner = HPTuner(
         config,
         partial(StudyObjective, workspace, key, config),
@@ -65,21 +71,32 @@ def optuna_study(
     )
     result = tuner.tune(
         lambda number, total, value, best: progress(
-            f"optuna_study {key}: trial {number + 1} of {total}, "
+            f"optuna_study {key}: trial {number + 1}{'' if total == np.inf else f' of {total}'}, "
             f"objective {value:.2f}, best {best:.2f}"
         )
     )
-    ledger = EvidenceLedger.under(settings.home)
-    ledger.record_trials(result.study_name, result.trials)
-    draft.write_json("study.json", {"study": key, **_without_times(result.to_dict())})
-    draft.write_frame("table_trials.parquet", result.trials.drop(columns=["seconds", "attempts"]))
+    count_trials(settings)
     daily = result.daily.rename(columns=str)
+    study = {
+        "study": key,
+        **_without_times(result.to_dict()),
+        "importances": [asdict(i) for i in importances(result.trials, tuner.space)],
+        "evidence": search_evidence(daily, str(result.best_number)).to_dict(),
+    }
+    draft.write_json("study.json", study)
+    draft.write_frame("table_trials.parquet", result.trials.drop(columns=["seconds", "attempts"]))
     draft.write_frame("daily.parquet", daily.reset_index())
+    draft.write_text("study.html", study_page(study, f"Study of fold {key}"))
+    draft.write_bytes("history.png", history_png(result.trials))
+    draft.write_bytes("importances.png", importances_png(study["importances"]))
+    draft.write_bytes("parallel.png", parallel_png(result.trials, result.best_number))
     draft.summary.update(
         study=key,
         is_pointer=False,
         best_value=finite_or_none(result.best_value),
         default_value=finite_or_none(result.default_value),
+        deflated_sharpe=study["evidence"]["deflation"]["deflated"],
+        overfitting_probability=study["evidence"]["overfitting"]["probability"],
         n_finished=result.n_finished,
         n_pruned=result.n_pruned,
         budget=result.budget.sentence,
@@ -87,6 +104,17 @@ def optuna_study(
         seconds=round(float(result.trials["seconds"].sum()), 1),
         optimiser_steps=int(result.trials["optimiser_steps"].sum()),
     )
+
+
+def count_trials(settings: Settings) -> EvidenceLedger:
+    """The ledger, with every finished trial of the study database counted.
+
+    All studies, also those that were killed or left behind when space or data changed.
+    """
+    ledger = EvidenceLedger.under(settings.home)
+    for name, trials in finished_trials(settings.studies_url, f"{MODEL_TYPE}-").items():
+        ledger.record_trials(name, trials)
+    return ledger
 
 
 def _without_times(study: dict[str, Any]) -> dict[str, Any]:
@@ -178,8 +206,11 @@ class StudyObjective:
 
     def __call__(self, params: dict[str, Any], inner_fold: int, seed: int) -> DailyRecord:
         if inner_fold not in self._prepared:
-            self._prepared[inner_fold] = self._prepare(self.folds[inner_fold])
-        prepared = self._prepared[inner_fold]
+            self._prepared[inner_fold] = self.prepare(inner_fold)
+        return self.evaluate(self._prepared[inner_fold], params, seed)
+
+    def evaluate(self, prepared: "PreparedInner", params: dict[str, Any], seed: int) -> DailyRecord:
+        """Train one member on a prepared inner fold and walk its test window."""
         settings = self.workspace.settings
         space = SearchSpace.from_table(self.config.space, default_values(self.workspace))
         split = space.split(params)
@@ -217,17 +248,19 @@ class StudyObjective:
         record = record_path(prepared.data, self.universe, window, positions, positions_config)
         return DailyRecord(record.dates, record.net, fitted.optimiser_steps)
 
-    def _prepare(self, fold: InnerFold) -> "PreparedInner":
-        """Scaler and features of one inner fold, from its own training rows.
+    def prepare(self, inner_fold: int, features: tuple[str, ...] | None = None) -> "PreparedInner":
+        """Scaler and rows of one inner fold, from its own training rows.
+
+        Args:
+            features: To train on; default those of the newest report dated before the inner
+                test, else the inner fold's own pre-filtered ones.
 
         As of:
-            The inner test start less its purge; a stability report is used only if it was
-            dated before the inner test.
+            The inner test start less its purge.
         """
-        first = self.first_session
-        known = self.data.until(first + int(fold.test[-1]) + 1)
-        features = self._features(known, fold)
-        panel = known.panel.select(features)
+        fold, first = self.folds[inner_fold], self.first_session
+        known = self._known(inner_fold)
+        panel = known.panel.select(features or self._features(inner_fold))
         has_session = np.isfinite(known.close)
         fit_sessions = fold.fit + first
         scaler = Scaler.fit(panel.values[fit_sessions][has_session[fit_sessions]])
@@ -246,15 +279,28 @@ class StudyObjective:
             test_sessions=fold.test + first,
         )
 
-    def _features(self, known: FoldData, fold: InnerFold) -> tuple[str, ...]:
-        test_start = known.dates[self.first_session + int(fold.test[0])]
-        dated = [
-            k for k in self.workspace.plan.upto(self.key)[:-1] if pd.Timestamp(k) <= test_start
-        ]
-        if dated and "feature_selection" not in self.workspace.skip:
-            return shipped_features(self.workspace, dated[-1])
+    def _known(self, inner_fold: int) -> FoldData:
+        """Data up to the end of an inner test."""
+        return self.data.until(self.first_session + int(self.folds[inner_fold].test[-1]) + 1)
+
+    def _features(self, inner_fold: int) -> tuple[str, ...]:
+        dated = self.dated_report(inner_fold)
+        if dated is not None and "feature_selection" not in self.workspace.skip:
+            return shipped_features(self.workspace, dated)
+        return self.prefiltered(inner_fold)
+
+    def dated_report(self, inner_fold: int) -> str | None:
+        """Key of the newest stability report dated before the inner test, if there is one."""
+        test_start = self.data.dates[self.first_session + int(self.folds[inner_fold].test[0])]
+        earlier = self.workspace.plan.upto(self.key)[:-1]
+        dated = [k for k in earlier if pd.Timestamp(k) <= test_start]
+        return dated[-1] if dated else None
+
+    def prefiltered(self, inner_fold: int) -> tuple[str, ...]:
+        """What the pre-filter keeps on the inner fold's own training rows."""
         selection = self.workspace.settings.build(FeatureSelectionConfig, "selection")
-        return prefilter_rows(known, fold.train + self.first_session, selection).kept
+        sessions = self.folds[inner_fold].train + self.first_session
+        return prefilter_rows(self._known(inner_fold), sessions, selection).kept
 
 
 @dataclass(frozen=True, slots=True)
