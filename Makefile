@@ -63,7 +63,7 @@ check: install  ## What CI would refuse: lint, types, import walls, tests
 	$(MAKE) test
 
 ui: install  ## Open the Dagster UI on http://127.0.0.1:3000
-	@$(BIN)/tft pages & pages=$$!; trap "kill $$pages" EXIT; \
+	@$(BIN)/tft pages & pages=$$!; trap "kill $$pages 2>/dev/null" EXIT INT TERM; \
 	$(EXPORTS) env --default-signal=INT,QUIT $(BIN)/dagster dev -w workspace.yaml
 
 bench-features: install  ## Measure the 292 features beside pandas and polars
