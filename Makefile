@@ -8,7 +8,7 @@ BENCH_STAMP := $(BENCH_VENV)/.installed
 EXPORTS := OMP_NUM_THREADS=1 DAGSTER_HOME=$(CURDIR)/dagster_home
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow e2e test-faults security check wheel ui docs bench \
+.PHONY: help install run test test-slow e2e test-faults security check wheel ui plan docs bench \
 	bench-features bench-train bench-profile bench-plan clean
 
 help:  ## List the targets
@@ -65,6 +65,9 @@ check: install  ## What CI would refuse: lint, types, import walls, tests
 ui: install  ## Open the Dagster UI on http://127.0.0.1:3000
 	@$(BIN)/tft pages & pages=$$!; trap "kill $$pages 2>/dev/null" EXIT INT TERM; \
 	$(EXPORTS) env --default-signal=INT,QUIT $(BIN)/dagster dev -w workspace.yaml
+
+plan: install  ## The runs that a build would make now, with the time each is expected to take
+	@$(EXPORTS) $(BIN)/python -m tft_assets.plan
 
 bench-features: install  ## Measure the 292 features beside pandas and polars
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.features

@@ -111,19 +111,28 @@ def _spoken(cause: StaleCause) -> str:
 def needs_at_most(
     instance: dg.DagsterInstance, defs: dg.Definitions, workspace: LifecycleWorkspace
 ) -> tuple[list[Need], int]:
-    """What must be made now, and how many builds that can come to with all that lies below.
+    """What must be made now, and how many builds that can come to with all that lies below."""
+    direct, below = needs_and_below(instance, defs, workspace)
+    return direct, len(direct) + len(below)
 
-    The second number is an upper bound: a partition made again to the same content leaves
+
+def needs_and_below(
+    instance: dg.DagsterInstance, defs: dg.Definitions, workspace: LifecycleWorkspace
+) -> tuple[list[Need], list[Need]]:
+    """What must be made now, and what lies downstream of it and may have to follow.
+
+    The second list is an upper bound: a partition made again to the same content leaves
     what lies downstream of it as it is.
     """
     direct = [n for a in UPSTREAM for n in needs(instance, defs, workspace, a)]
-    touched = {(need.asset, need.key) for need in direct}
+    touched, below = {(need.asset, need.key) for need in direct}, []
     for asset in UPSTREAM:
         for key in keys_of(SPECS[asset], workspace.plan):
-            below = made_from(asset, key, workspace.plan, workspace.retune_every)
-            if any(pair in touched for pair in below):
+            above = made_from(asset, key, workspace.plan, workspace.retune_every)
+            if (asset, key) not in touched and any(pair in touched for pair in above):
                 touched.add((asset, key))
-    return direct, len(touched)
+                below.append(Need(asset, key, "if what it is made from changes"))
+    return direct, below
 
 
 def refuse_missing(
@@ -174,7 +183,7 @@ def build_missing(
     )
     job = defs.resolve_implicit_global_asset_job_def()
     tags = {PARENT_TAG: parent_run_id, PROCESS_TAG: process_name()}
-    durations, built, begun = _durations_so_far(instance), [], time.monotonic()
+    durations, built, begun = durations_so_far(instance), [], time.monotonic()
     for position, asset in enumerate(UPSTREAM):
         todo = needs(instance, defs, workspace, asset)
         for number, need in enumerate(todo):
@@ -235,10 +244,14 @@ def only_builder(home: Path, run_id: str) -> Iterator[None]:
         lock.release()
 
 
-def _durations_so_far(instance: dg.DagsterInstance) -> Durations:
-    """What each asset's newest materialization took, so that a first line can say how long."""
+def durations_so_far(instance: dg.DagsterInstance, more: Sequence[str] = ()) -> Durations:
+    """What each asset's newest materialization took, so that a first line can say how long.
+
+    Args:
+        more: Assets beside the upstream ones.
+    """
     durations = Durations()
-    for asset in UPSTREAM:
+    for asset in (*UPSTREAM, *more):
         event = instance.get_latest_materialization_event(dg.AssetKey(asset))
         made = event.asset_materialization if event else None
         seconds = made.metadata.get(BUILD_SECONDS) if made else None

@@ -59,13 +59,18 @@ class Durations:
     def add(self, asset: str, seconds: float) -> None:
         self._seconds[asset].append(seconds)
 
+    def expected(self, asset: str) -> float | None:
+        """Seconds that one partition takes; ``None`` where none was timed."""
+        seconds = self._seconds.get(asset)
+        return sum(seconds) / len(seconds) if seconds else None
+
     def left(self, assets: Iterable[str]) -> str:
         """Time for the given builds, ``at least`` where an asset has not been timed yet."""
         total, is_known = 0.0, True
         for asset in assets:
-            seconds = self._seconds.get(asset)
-            if seconds:
-                total += sum(seconds) / len(seconds)
+            seconds = self.expected(asset)
+            if seconds is not None:
+                total += seconds
             else:
                 is_known = False
         if not is_known and total == 0.0:
