@@ -10,6 +10,7 @@ from tft_core.schema import LIVE_FOLD
 from tft_core.training_pipeline.graph import SPECS, UNPARTITIONED_KEY
 
 PROFILE_TAG, COMMIT_TAG, DATA_TAG = "tft/profile", "tft/git_commit", "tft/data_hash"
+PACKAGES = ("tft_core", "tft_assets")
 COMMIT_ENV = "TFT_GIT_COMMIT"
 HERE = Path(__file__).resolve()
 HASH_DIGITS, COMMIT_DIGITS = 16, 12
@@ -50,8 +51,8 @@ def git_commit() -> str:
     commit = _git("rev-parse", f"--short={COMMIT_DIGITS}", "HEAD")
     if commit is None:
         return "no commit yet"
-    root = str(HERE.parents[1])
-    return f"{commit}+changes" if _git("status", "--porcelain", "--", root) else commit
+    packages = [str(HERE.parents[1] / name) for name in PACKAGES]
+    return f"{commit}+changes" if _git("status", "--porcelain", "--", *packages) else commit
 
 
 def _git(*arguments: str) -> str | None:

@@ -123,6 +123,8 @@ def test_the_commit_is_that_of_the_checkout_and_names_changes(
     assert asked() == "no commit yet"
     git("commit", "-qm", "one")
     assert asked() == git("rev-parse", "HEAD")[:12]
+    (tmp_path / "notes.txt").write_text("beside the packages")
+    assert asked() == git("rev-parse", "HEAD")[:12]
     code.write_text("two")
     assert asked() == git("rev-parse", "HEAD")[:12] + "+changes"
     git_commit.cache_clear()
