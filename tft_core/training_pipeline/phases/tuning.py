@@ -248,7 +248,7 @@ class StudyObjective:
         record = record_path(prepared.data, self.universe, window, positions, positions_config)
         return DailyRecord(record.dates, record.net, fitted.optimiser_steps)
 
-    def prepare(self, inner_fold: int, features: tuple[str, ...] | None = None) -> "PreparedInner":
+    def prepare(self, fold: InnerFold, features: tuple[str, ...] | None = None) -> "PreparedInner":
         """Scaler and rows of one inner fold, from its own training rows.
 
         Args:
