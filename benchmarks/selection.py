@@ -195,7 +195,7 @@ def explore_fold(
     """Exploration records of one fold and its members' Sharpe ratio on the test days."""
     narrow = rows.select_features(kept)
     fit, validation = split(narrow, end)
-    n_shadows = 128 if rows.n_features < 100 else 256
+    n_shadows = 64 if rows.n_features < 100 else 128
     wide = with_shadows(narrow, validation, n_shadows) if form == "identified" else narrow
     model = replace(MODEL, n_features=wide.n_features, vsn=form)
     members = [train_member(wide, fit, validation, model, TRAINING, seed) for seed in SEEDS]

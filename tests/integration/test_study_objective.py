@@ -58,7 +58,7 @@ def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
 
 def test_noise_in_the_inner_test_window_changes_nothing_it_trains_on(objective, noisy):
     fold = objective.folds[0]
-    clean, poison = (o._prepare(fold) for o in (objective, noisy))
+    clean, poison = (o.prepare(fold) for o in (objective, noisy))
     assert same(knowledge(clean), knowledge(poison))
     # and the poison is there: the rows of the window itself differ
     tested = [
@@ -72,7 +72,7 @@ def test_an_inner_fold_that_fits_on_its_test_window_would_be_seen(objective, noi
     """The comparison has teeth: a scaler fitted one window too far does not pass it."""
     fold = objective.folds[0]
     leaky = replace(fold, fit=np.arange(int(fold.test[-1]) + 1))
-    assert not same(knowledge(objective._prepare(leaky)), knowledge(noisy._prepare(leaky)))
+    assert not same(knowledge(objective.prepare(leaky)), knowledge(noisy.prepare(leaky)))
 
 
 def test_inner_test_windows_are_the_newest_of_the_training_window(objective):

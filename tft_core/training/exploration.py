@@ -54,7 +54,7 @@ class ExplorationConfig:
     n_seeds: int = 3
     pretrain_epochs: int = 15
     finetune_epochs: int = 25
-    n_shadows: int = 128
+    n_shadows: int = 64
     """Time-shifted copies of real features; at most ``SHIFTS`` of each."""
     permutation_windows: int = 256
     """Validation windows that permutation is measured on; 0 leaves it out (NaN)."""
@@ -172,8 +172,10 @@ def with_shadows(rows: RowTable, val_rows: Bool[np.ndarray, " row"], n_shadows: 
     the validation are shifted among themselves, later ones among themselves, so nothing
     crosses into the training rows; a shadow is shifted alike in all assets, so its
     cross-section stays real. Which features are copied and how far they are shifted follows
-    from their names alone, so a shadow is the same column for every seed and fold, and can be
-    averaged over them as a feature is.
+    from their names and the power of two below the period's length: a shadow meets the same
+    labels in every seed and in folds that overlap, so that it overfits the same accident every
+    time, as a useless feature does. (A shift by a share of the length would make new
+    accidents in every fold, which average out, and the null too narrow.)
 
     Args:
         n_shadows: How many; every feature is copied once before one is copied again, at
@@ -190,7 +192,7 @@ def with_shadows(rows: RowTable, val_rows: Bool[np.ndarray, " row"], n_shadows: 
     shadows = np.empty((len(rows), count), dtype=np.float32)
     for block in blocks_of(rows, val_rows):
         length = len(block)
-        offsets = np.round(shares * length).astype(np.int64)
+        offsets = np.round(shares * 2 ** (length.bit_length() - 1)).astype(np.int64)
         source = (np.arange(length)[:, None] - offsets) % max(length, 1)
         shadows[block] = rows.features[block[source], originals]
     names = tuple(

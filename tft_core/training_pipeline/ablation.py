@@ -168,13 +168,13 @@ def ablate(
     params = default_params(workspace)
     planned: list[tuple[int, dict[str, tuple[str, ...]]]] = []
     told, skipped = [], []
-    for number in range(len(objective.folds)):
-        dated = objective.dated_report(number)
+    for number, fold in enumerate(objective.folds):
+        dated = objective.dated_report(fold)
         report = None if dated is None else read_stability(workspace, dated)
         if report is None:
             skipped.append(f"inner fold {number}: no stability report is dated before its test")
             continue
-        kept = objective.prefiltered(number)
+        kept = objective.prefiltered(fold)
         planned.append((number, arms_of(kept, tuple(map(str, report.table.index)), config)))
         told.append({"inner_fold": number, "n_kept": len(kept), "report": dated})
     names = [set(arms) for _, arms in planned]
@@ -191,7 +191,7 @@ def ablate(
     for done, ((number, arms), arm) in enumerate(work):
         if progress is not None:
             progress(f"ablation {key}: inner fold {number}, {arm}", done, len(work))
-        prepared = objective.prepare(number, arms[arm])
+        prepared = objective.prepare(objective.folds[number], arms[arm])
         records = [objective.evaluate(prepared, dict(params), seed) for seed in seeds]
         net = np.mean([record.net for record in records], axis=0)
         parts[arm].append(pd.Series(net, index=records[0].dates))

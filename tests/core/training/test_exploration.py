@@ -87,6 +87,18 @@ def test_a_shadow_holds_its_originals_values_of_the_same_asset_and_period() -> N
                 assert (shadowed.features[block, 10 + k] != ROWS.features[block, j]).mean() > 0.9
 
 
+def test_a_shadow_meets_the_same_labels_in_folds_that_overlap() -> None:
+    """Else accidents of a shadow average out over folds, and those of a useless feature don't."""
+    early, late = (
+        with_shadows(ROWS, VALIDATION & (ROWS.date_index >= first), 10) for first in (160, 200)
+    )
+    before = ROWS.date_index < 160
+    same = (early.features[before, 10:] == late.features[before, 10:]).mean(axis=0)
+    # all but the rows at the start, which the circle fills from the period's other end
+    assert (same > 0.35).all()
+    assert same.mean() > 0.5
+
+
 def test_a_feature_is_copied_again_at_another_shift_only_when_all_were_copied() -> None:
     once = with_shadows(ROWS, VALIDATION, 10)
     more = with_shadows(ROWS, VALIDATION, 25)

@@ -206,7 +206,7 @@ class StudyObjective:
 
     def __call__(self, params: dict[str, Any], inner_fold: int, seed: int) -> DailyRecord:
         if inner_fold not in self._prepared:
-            self._prepared[inner_fold] = self.prepare(inner_fold)
+            self._prepared[inner_fold] = self.prepare(self.folds[inner_fold])
         return self.evaluate(self._prepared[inner_fold], params, seed)
 
     def evaluate(self, prepared: "PreparedInner", params: dict[str, Any], seed: int) -> DailyRecord:
@@ -248,7 +248,7 @@ class StudyObjective:
         record = record_path(prepared.data, self.universe, window, positions, positions_config)
         return DailyRecord(record.dates, record.net, fitted.optimiser_steps)
 
-    def prepare(self, inner_fold: int, features: tuple[str, ...] | None = None) -> "PreparedInner":
+    def prepare(self, fold: InnerFold, features: tuple[str, ...] | None = None) -> "PreparedInner":
         """Scaler and rows of one inner fold, from its own training rows.
 
         Args:
@@ -258,9 +258,9 @@ class StudyObjective:
         As of:
             The inner test start less its purge.
         """
-        fold, first = self.folds[inner_fold], self.first_session
-        known = self._known(inner_fold)
-        panel = known.panel.select(features or self._features(inner_fold))
+        first = self.first_session
+        known = self._known(fold)
+        panel = known.panel.select(features or self._features(fold))
         has_session = np.isfinite(known.close)
         fit_sessions = fold.fit + first
         scaler = Scaler.fit(panel.values[fit_sessions][has_session[fit_sessions]])
@@ -279,28 +279,28 @@ class StudyObjective:
             test_sessions=fold.test + first,
         )
 
-    def _known(self, inner_fold: int) -> FoldData:
+    def _known(self, fold: InnerFold) -> FoldData:
         """Data up to the end of an inner test."""
-        return self.data.until(self.first_session + int(self.folds[inner_fold].test[-1]) + 1)
+        return self.data.until(self.first_session + int(fold.test[-1]) + 1)
 
-    def _features(self, inner_fold: int) -> tuple[str, ...]:
-        dated = self.dated_report(inner_fold)
+    def _features(self, fold: InnerFold) -> tuple[str, ...]:
+        dated = self.dated_report(fold)
         if dated is not None and "feature_selection" not in self.workspace.skip:
             return shipped_features(self.workspace, dated)
-        return self.prefiltered(inner_fold)
+        return self.prefiltered(fold)
 
-    def dated_report(self, inner_fold: int) -> str | None:
+    def dated_report(self, fold: InnerFold) -> str | None:
         """Key of the newest stability report dated before the inner test, if there is one."""
-        test_start = self.data.dates[self.first_session + int(self.folds[inner_fold].test[0])]
+        test_start = self.data.dates[self.first_session + int(fold.test[0])]
         earlier = self.workspace.plan.upto(self.key)[:-1]
         dated = [k for k in earlier if pd.Timestamp(k) <= test_start]
         return dated[-1] if dated else None
 
-    def prefiltered(self, inner_fold: int) -> tuple[str, ...]:
+    def prefiltered(self, fold: InnerFold) -> tuple[str, ...]:
         """What the pre-filter keeps on the inner fold's own training rows."""
         selection = self.workspace.settings.build(FeatureSelectionConfig, "selection")
-        sessions = self.folds[inner_fold].train + self.first_session
-        return prefilter_rows(self._known(inner_fold), sessions, selection).kept
+        sessions = fold.train + self.first_session
+        return prefilter_rows(self._known(fold), sessions, selection).kept
 
 
 @dataclass(frozen=True, slots=True)
