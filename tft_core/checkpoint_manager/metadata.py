@@ -10,7 +10,8 @@ from tft_core.checkpoint_manager import fields
 from tft_core.checkpoint_manager.atomic import StrictJsonError, dump_json, load_json
 from tft_core.errors import CheckpointError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: the identified VSN reads its weights as w/√V; schema 1 read the same numbers as w/‖w‖."""
 PATHS = ("tuned", "default")
 STATUSES = ("candidate", "refused")
 

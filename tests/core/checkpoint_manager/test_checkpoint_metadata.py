@@ -88,7 +88,7 @@ def test_a_change_of_the_callers_dict_does_not_reach_the_metadata():
             {"ret_1": [1, 0], "vol_21": [0, 1], "flat": [0, 1]},
             "feature_quantiles.ret_1 must ascend",
         ),
-        ("schema_version", 2, "schema_version must be 1, found 2"),
+        ("schema_version", 1, "schema_version must be 2, found 1"),
         ("data_hash", "", "data_hash must be a text"),
     ],
 )
@@ -106,8 +106,8 @@ def test_all_bad_fields_are_named_at_once():
 def test_missing_and_unknown_keys_are_listed_at_once():
     table = json.loads(metadata().to_json())
     del table["seeds"], table["config"]
-    table.update(evil=1, extra=2, schema_version=2)
-    wrong = r"schema 1, found no config, seeds and unknown evil, extra \(it says schema 2\)"
+    table.update(evil=1, extra=2, schema_version=3)
+    wrong = r"schema 2, found no config, seeds and unknown evil, extra \(it says schema 3\)"
     with pytest.raises(CheckpointError, match=wrong):
         CheckpointMetadata.from_json(json.dumps(table))
 
