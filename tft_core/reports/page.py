@@ -44,6 +44,7 @@ _LABELS = {
     "break_even_bps": "break-even cost (bps)",
     "n_missing": "missing",
     "perm_excess": "Δposition over shadows",
+    "q_value": "q (false discoveries)",
     "perm_dsharpe": "ΔSharpe",
     "fold_frequency": "folds above shadows",
     "stand_in": "said by",

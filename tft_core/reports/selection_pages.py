@@ -51,6 +51,7 @@ _COLUMNS = [
     "group",
     "fate",
     "evidence",
+    "q_value",
     "lift",
     "lift_low",
     "lift_high",
