@@ -47,3 +47,16 @@ def test_cleaning_keeps_every_model_that_a_fold_or_production_serves(restored) -
     assert model_of_session(after, session)[0] == model
     assert all(after.is_fresh(asset, key) for asset, key in after.lifecycle())
     after.build("inference", SESSION)
+
+
+def test_cleaning_keeps_what_a_fold_names_though_a_newer_version_exists(restored) -> None:
+    """A fold built with another seed and back again names its older checkpoints."""
+    _, after = restored
+    key = after.plan.keys[0]
+    named = after.artifacts.read("production_fold", key).json("candidates.json")
+    after.build("production_fold", key, {"seed": 99})
+    assert after.artifacts.read("production_fold", key).json("candidates.json") != named
+    after.build("production_fold", key)
+    assert after.artifacts.read("production_fold", key).json("candidates.json") == named
+    collect_garbage(after, older_than_days=0, keep=1)
+    assert all(after.registry.find(digest) is not None for digest in named.values())

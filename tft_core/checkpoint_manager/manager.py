@@ -6,7 +6,7 @@ a reader sees all of it or nothing. Readers take no lock and write nothing.
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -419,7 +419,12 @@ class CheckpointManager:
         return directory
 
     def gc(
-        self, keep: int = 3, model_type: str | None = None, *, dry_run: bool = False
+        self,
+        keep: int = 3,
+        model_type: str | None = None,
+        *,
+        dry_run: bool = False,
+        in_use: Collection[str] = (),
     ) -> list[Path]:
         """Remove old versions and what killed writers left; gives what was removed.
 
@@ -428,6 +433,7 @@ class CheckpointManager:
 
         Args:
             dry_run: Only say what would be removed.
+            in_use: Names of directories that something refers to; they stay.
         """
         if keep < 1:
             raise CheckpointError(f"keep must be at least 1, found {keep}")
@@ -437,7 +443,7 @@ class CheckpointManager:
             if m.mode_of(folder) is None:
                 continue
             with disk_errors(folder), self._locked(kind):
-                promoted = {event.directory for event in p.read_events(folder)}
+                staying = {event.directory for event in p.read_events(folder)} | set(in_use)
                 groups: dict[tuple[str, str], list[Path]] = {}
                 for row in self.list_checkpoints(kind):
                     if row["status"] != "damaged":
@@ -445,7 +451,7 @@ class CheckpointManager:
                         groups.setdefault(key, []).append(row["path"])
                 for directories in groups.values():
                     for directory in directories[:-keep]:
-                        if directory.name not in promoted:
+                        if directory.name not in staying:
                             if not dry_run:
                                 directory.rename(folder / f"{TRASH_PREFIX}{secrets.token_hex(6)}")
                             removed.append(directory)

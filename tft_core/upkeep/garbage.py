@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tft_core.errors import ConfigError
+from tft_core.schema import LIVE_FOLD
 from tft_core.training_pipeline.artifacts import POINTER
 from tft_core.training_pipeline.workspace import Workspace
 
@@ -58,19 +59,34 @@ def collect_garbage(
             and _age_days(version, now) > older_than_days
         ]
     drafts = [p for p in sorted(root.glob(STAGE_PATTERN)) if _age_days(p, now) > ABANDONED_DAYS]
-    registry = workspace.registry
-    checkpoints = registry.gc(keep, dry_run=True)
+    registry, in_use = workspace.registry, _candidates_in_use(workspace)
+    checkpoints = registry.gc(keep, dry_run=True, in_use=in_use)
     n_bytes = sum(_size(path) for path in (*artifacts, *drafts, *checkpoints))
     if not dry_run:
         for path in (*artifacts, *drafts):
             shutil.rmtree(path)
-        checkpoints = registry.gc(keep)
+        checkpoints = registry.gc(keep, in_use=in_use)
     return Garbage(
         artifacts=tuple(artifacts),
         drafts=tuple(drafts),
         checkpoints=tuple(checkpoints),
         n_bytes=n_bytes,
     )
+
+
+def _candidates_in_use(workspace: Workspace) -> set[str]:
+    """Names of the checkpoints that current production folds refer to.
+
+    The newest version of a fold need not be the one its artifact names: the fold may have been
+    built again with other settings and back.
+    """
+    digests = set()
+    for key in workspace.plan.upto(LIVE_FOLD):
+        artifact = workspace.artifacts.current("production_fold", key)
+        if artifact is not None:
+            digests |= set(artifact.json("candidates.json").values())
+    found = (workspace.registry.find(digest) for digest in digests)
+    return {directory.name for directory in found if directory is not None}
 
 
 def _age_days(path: Path, now: float) -> float:
