@@ -39,7 +39,7 @@ def chance_p_value(
     For every k up to half of all inputs: how unlikely is it that so many of the top k are
     features (hypergeometric tail)? The least of these is the statistic, so it does not matter
     how many true features there are; its null distribution is that of 5,000 permuted
-    labellings, which makes the level exact. With n features and m shadows and t true features
+    labellings, so the level holds if useless features are like shadows. With n features and m shadows and t true features
     the p value can't fall much below (n / (n + m)) ** t: more shadows are the only remedy.
     NaN without features or shadows.
 
@@ -79,9 +79,9 @@ def tail_p_values(
 
     (1 + number of shadows at or above) / (1 + n) up to the shadows' upper quartile u. Beyond it
     too few shadows are left to count, and the exceedances over u are taken as exponential:
-    P(> t) = P(> u) · exp(−(t − u)/mean excess). That is a generalised Pareto tail of shape 0;
-    evidence averaged over runs has a lighter one, so it errs to the careful side. NaN where
-    evidence is missing; all NaN with fewer than 8 shadows.
+    P(> t) = P(> u) · exp(−(t − u)/mean excess), a generalised Pareto tail of shape 0. Where
+    evidence has a heavier tail these are too small (``docs/EXPERIMENTS.md``), so no verdict
+    rests on them alone. NaN where evidence is missing; all NaN with fewer than 8 shadows.
 
     Source:
         Knijnenburg, Wessels, Reinders, Shmulevich, Bioinformatics 25 (2009): fewer

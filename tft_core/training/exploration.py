@@ -170,8 +170,8 @@ def with_shadows(rows: RowTable, val_rows: Bool[np.ndarray, " row"], n_shadows: 
 
     A shadow has its original's distribution and memory but no tie to the label. Rows before
     the validation are shifted among themselves, later ones among themselves, so nothing
-    crosses into the training rows; a shadow is shifted alike in all assets, so its
-    cross-section stays real. Which features are copied and how far they are shifted follows
+    crosses into the training rows; a shadow is shifted by as many sessions in all assets with
+    periods about as long, so its cross-section stays real. Which features are copied and how far they are shifted follows
     from their names and the power of two below the period's length: a shadow meets the same
     labels in every seed and in folds that overlap, so that it overfits the same accident every
     time, as a useless feature does. (A shift by a share of the length would make new

@@ -7,6 +7,7 @@ the same days. Nothing is chosen by the outcome: it is evidence for a person.
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class AblationConfig:
             raise ConfigError(f"ablation sizes must be at least 1, found {self.sizes}")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class AblationResult:
     """Daily net returns of every arm over the pooled inner test days, and what they say."""
 
@@ -59,7 +60,7 @@ class AblationResult:
     skipped: tuple[str, ...]
     """Inner folds that no report precedes, in words."""
 
-    @property
+    @cached_property
     def arms(self) -> pd.DataFrame:
         """Net Sharpe ratio of each arm with its standard error."""
         return pd.DataFrame(
@@ -70,7 +71,7 @@ class AblationResult:
             index=pd.Index(self.daily.columns, name="arm"),
         )
 
-    @property
+    @cached_property
     def comparisons(self) -> pd.DataFrame:
         """Top against all and against each random draw of its size: paired differences."""
         rows = []
