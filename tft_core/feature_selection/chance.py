@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
+MIN_SHADOWS = 8
+"""With fewer a tail can't be told."""
 _PERMUTATIONS, _AT_ONCE = 5_000, 500
-_MIN_SHADOWS = 8
 
 
 def shadow_threshold(shadows: Float[np.ndarray, " shadow"], quantile: float) -> float:
@@ -39,9 +40,9 @@ def chance_p_value(
     For every k up to half of all inputs: how unlikely is it that so many of the top k are
     features (hypergeometric tail)? The least of these is the statistic, so it does not matter
     how many true features there are; its null distribution is that of 5,000 permuted
-    labellings, so the level holds if useless features are like shadows. With n features and m shadows and t true features
-    the p value can't fall much below (n / (n + m)) ** t: more shadows are the only remedy.
-    NaN without features or shadows.
+    labellings, so the level holds if useless features are like shadows. With n features, m
+    shadows and t true features the p value can't fall much below (n / (n + m)) ** t: more
+    shadows are the only remedy. NaN without features or shadows.
 
     Source:
         Eden, Lipson, Yogev, Yakhini, PLoS Computational Biology 3 (2007): the minimum
@@ -90,7 +91,7 @@ def tail_p_values(
     known = np.sort(shadows[np.isfinite(shadows)])
     out = np.full(len(features), np.nan)
     n = len(known)
-    if n < _MIN_SHADOWS:
+    if n < MIN_SHADOWS:
         return out
     here = np.isfinite(features)
     n_above = n - np.searchsorted(known, features[here], side="left")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tft_core.feature_selection.chance import smallest_p_value
+from tft_core.feature_selection.chance import MIN_SHADOWS, smallest_p_value
 from tft_core.feature_selection.config import FeatureSelectionConfig
 from tft_core.feature_selection.report import (
     DISAGREE,
@@ -38,8 +38,16 @@ def coded_reasons(
                 float(config.min_folds),
             )
         )
-    if not n_shadows:
-        found.append(Reason("no_shadows", "no shadow features were explored: chance is unknown"))
+    if n_shadows < MIN_SHADOWS:
+        found.append(
+            Reason(
+                "too_few_shadows",
+                f"{n_shadows} of at least {MIN_SHADOWS} shadow features were explored: chance is "
+                "unknown",
+                float(n_shadows),
+                float(MIN_SHADOWS),
+            )
+        )
     elif not p_value <= config.chance_level:
         least = smallest_p_value(n_tested, n_shadows, min(10, n_tested))
         found.append(
@@ -52,7 +60,7 @@ def coded_reasons(
             )
         )
     agrees = folds["nogueira_low"] > 0.0 or folds["jaccard"] == 1.0
-    if n_folds >= 2 and n_shadows and not agrees:
+    if n_folds >= 2 and n_shadows >= MIN_SHADOWS and not agrees:
         overlap = (
             "nothing is above the shadows in any fold"
             if np.isnan(folds["nogueira"])
@@ -64,9 +72,7 @@ def coded_reasons(
         )
     if not n_passing:
         found.append(
-            Reason(
-                "no_feature_passes", "no feature meets all three conditions of the rule", 0.0, 1.0
-            )
+            Reason("no_feature_passes", "no feature meets all conditions of the rule", 0.0, 1.0)
         )
     if np.isnan(agreement):
         found.append(

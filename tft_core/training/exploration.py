@@ -171,11 +171,11 @@ def with_shadows(rows: RowTable, val_rows: Bool[np.ndarray, " row"], n_shadows: 
     A shadow has its original's distribution and memory but no tie to the label. Rows before
     the validation are shifted among themselves, later ones among themselves, so nothing
     crosses into the training rows; a shadow is shifted by as many sessions in all assets with
-    periods about as long, so its cross-section stays real. Which features are copied and how far they are shifted follows
-    from their names and the power of two below the period's length: a shadow meets the same
-    labels in every seed and in folds that overlap, so that it overfits the same accident every
-    time, as a useless feature does. (A shift by a share of the length would make new
-    accidents in every fold, which average out, and the null too narrow.)
+    periods about as long, so its cross-section stays real. Which features are copied and how
+    far they are shifted follows from their names and the power of two below the period's
+    length: a shadow meets the same labels in every seed and in folds that overlap, so that it
+    overfits the same accident every time, as a useless feature does. (A shift by a share of the
+    length would make new accidents in every fold, which average out, and the null too narrow.)
 
     Args:
         n_shadows: How many; every feature is copied once before one is copied again, at
@@ -193,7 +193,7 @@ def with_shadows(rows: RowTable, val_rows: Bool[np.ndarray, " row"], n_shadows: 
     for block in blocks_of(rows, val_rows):
         length = len(block)
         offsets = np.round(shares * 2 ** (length.bit_length() - 1)).astype(np.int64)
-        source = (np.arange(length)[:, None] - offsets) % max(length, 1)
+        source = (np.arange(length)[:, None] - offsets) % length
         shadows[block] = rows.features[block[source], originals]
     names = tuple(
         f"{SHADOW_PREFIX}{_copy(rows.feature_names[j], k)}"

@@ -67,7 +67,7 @@ def test_the_plans_rule_calls_features_of_an_untrained_network_stable() -> None:
     report = stability_report(null_records(np.random.default_rng(1), n_features=200, n_shadows=0))
     assert len(report.stable_features) > 20
     assert report.verdict == "not_above_chance"
-    assert "no_shadows" in codes(report)
+    assert "too_few_shadows" in codes(report)
 
 
 def test_noise_that_overfits_the_same_accident_in_every_fold_is_not_informative() -> None:
