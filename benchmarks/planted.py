@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from tft_core.models.config import XTrendConfig
 from tft_core.sequences import RowTable
 
 BETA = np.array([1.0, -0.9, 0.8, -0.7, 0.6, -0.5])
@@ -18,6 +19,18 @@ N_TRUE = 2 * len(BETA)
 """Informative features and their clones; they come first."""
 N_ASSETS, AUTOCORRELATION, CLONE_RHO = 5, 0.9, 0.97
 SIGMA_DAILY = 0.01
+NETWORK = XTrendConfig(
+    n_features=1,
+    n_assets=N_ASSETS,
+    d_hidden=32,
+    n_heads=2,
+    lstm_layers=1,
+    seq_len=26,
+    warmup=5,
+    context_mode="none",
+    vsn_hidden=4,
+)
+"""VSN and decoder without contexts, small enough for hundreds of trainings."""
 
 
 def planted_rows(

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmarks.planted import N_ASSETS, N_TRUE, auc, planted_rows
+from benchmarks.planted import N_TRUE, NETWORK, auc, planted_rows
 from tft_core.feature_selection import (
     NOT_ABOVE_CHANCE,
     FeatureSelectionConfig,
@@ -31,13 +31,13 @@ from tft_core.feature_selection import (
     stability_report,
 )
 from tft_core.feature_selection.chance import shadow_threshold
-from tft_core.models.config import XTrendConfig
+from tft_core.models.config import VsnForm
 from tft_core.models.ensemble import Ensemble
 from tft_core.sequences import RowTable
 from tft_core.training.config import TrainingConfig
 from tft_core.training.evaluation import diversified_sharpe
 from tft_core.training.exploration import ExplorationConfig, measure, with_shadows
-from tft_core.training.loop import train_member
+from tft_core.training.loop import MemberResult, train_member
 
 FOLD_ENDS = (950, 1100, 1250)
 """Days that each fold's training window holds; its last fifth is validation."""
@@ -51,17 +51,6 @@ TRAINING = TrainingConfig(
     patience=12,
     cost_factor=0.0,
     threads=1,
-)
-MODEL = XTrendConfig(
-    n_features=1,
-    n_assets=N_ASSETS,
-    d_hidden=32,
-    n_heads=2,
-    lstm_layers=1,
-    seq_len=26,
-    warmup=5,
-    context_mode="none",
-    vsn_hidden=4,
 )
 EXPLORATION = ExplorationConfig(n_seeds=len(SEEDS), permutation_windows=48, ig_windows=0)
 SELECTION = FeatureSelectionConfig(final_min_features=0)
@@ -139,18 +128,20 @@ def run(condition: Condition, number: int, state: Path) -> None:
             non_linear=condition.non_linear,
         )
         filtered = {end: tier_one(rows, end) for end in FOLD_ENDS}
-        sharpe = {}
-        parts = []
-        for end in FOLD_ENDS:
-            records, ensemble_sharpe = explore_fold(rows, end, filtered[end].kept, "identified")
-            parts.append(records.assign(fold=f"{end:05d}"))
-            sharpe["all + shadows"] = ensemble_sharpe
-        records = pd.concat(parts, ignore_index=True)
+        folds = {
+            end: explore_fold(rows, end, filtered[end].kept, "identified") for end in FOLD_ENDS
+        }
+        sharpe = {"all + shadows": folds[FOLD_ENDS[-1]].sharpe()}
+        records = pd.concat(
+            [fold.records.assign(fold=f"{end:05d}") for end, fold in folds.items()],
+            ignore_index=True,
+        )
         records.to_parquet(folder / "records.parquet")
         kept = filtered[FOLD_ENDS[-1]]
         if number < condition.plain:
-            plain, sharpe["plain VSN"] = explore_fold(rows, FOLD_ENDS[-1], kept.kept, "tft")
-            plain.to_parquet(folder / "plain.parquet")
+            plain = explore_fold(rows, FOLD_ENDS[-1], kept.kept, "tft")
+            sharpe["plain VSN"] = plain.sharpe()
+            plain.records.to_parquet(folder / "plain.parquet")
         report = stability_report(records, SELECTION, prefiltered=kept.kept)
         if condition.ablation:
             sharpe |= ablation(rows, kept.kept, report, seed)
@@ -189,27 +180,48 @@ def tier_one(rows: RowTable, end: int) -> PrefilterResult:
     return prefilter(rows.features[rows.date_index < end - PURGE], rows.feature_names, SELECTION)
 
 
-def explore_fold(
-    rows: RowTable, end: int, kept: tuple[str, ...], form: str
-) -> tuple[pd.DataFrame, float]:
-    """Exploration records of one fold and its members' Sharpe ratio on the test days."""
-    narrow = rows.select_features(kept)
+@dataclass(frozen=True, slots=True)
+class Explored:
+    """One fold's members, the rows they were trained on, and their records."""
+
+    rows: RowTable
+    members: list[MemberResult]
+    records: pd.DataFrame
+
+    def sharpe(self) -> float:
+        return test_sharpe(self.rows, self.members)
+
+
+def explore_fold(rows: RowTable, end: int, kept: tuple[str, ...], form: VsnForm) -> Explored:
+    """Exploration of one fold: ours with shadows and permutation, others without."""
+    narrow, settings = rows.select_features(kept), replace(EXPLORATION, permutation_windows=0)
     fit, validation = split(narrow, end)
-    n_shadows = 64 if rows.n_features < 100 else 128
-    wide = with_shadows(narrow, validation, n_shadows) if form == "identified" else narrow
-    model = replace(MODEL, n_features=wide.n_features, vsn=form)
-    members = [train_member(wide, fit, validation, model, TRAINING, seed) for seed in SEEDS]
-    settings = EXPLORATION if form == "identified" else replace(EXPLORATION, permutation_windows=0)
+    if form == "identified":
+        narrow, settings = with_shadows(narrow, validation, n_shadows(rows)), EXPLORATION
+    members = trained(narrow, fit, validation, form)
     records = [
-        measure(member, wide, validation, settings, seed)
+        measure(member, narrow, validation, settings, seed)
         for member, seed in zip(members, SEEDS, strict=True)
     ]
-    ensemble = Ensemble(model, [m.member for m in members], [None] * len(members))
-    return pd.concat(records, ignore_index=True), test_sharpe(wide, ensemble)
+    return Explored(narrow, members, pd.concat(records, ignore_index=True))
 
 
-def test_sharpe(rows: RowTable, ensemble: Ensemble) -> float:
-    """Gross Sharpe ratio of the mean position over the days after all folds."""
+def n_shadows(rows: RowTable) -> int:
+    """About as many as features where these are few; more dilute what the network learns."""
+    return 64 if rows.n_features < 100 else 128
+
+
+def trained(
+    rows: RowTable, fit: np.ndarray, validation: np.ndarray, form: VsnForm
+) -> list[MemberResult]:
+    model = replace(NETWORK, n_features=rows.n_features, vsn=form)
+    return [train_member(rows, fit, validation, model, TRAINING, seed) for seed in SEEDS]
+
+
+def test_sharpe(rows: RowTable, members: list[MemberResult]) -> float:
+    """Gross Sharpe ratio of the members' mean position over the days after all folds."""
+    networks = [result.member for result in members]
+    ensemble = Ensemble(networks[0].config, networks, [None] * len(networks))
     at = np.flatnonzero((rows.date_index >= FOLD_ENDS[-1] + GAP) & rows.can_bear_loss)
     return diversified_sharpe(rows, at, ensemble.predict(rows, at).z)
 
@@ -224,7 +236,7 @@ def ablation(
     rng = np.random.default_rng([seed, 3])
     ranked = [str(name) for name in report.table.index]
     sets: dict[str, tuple[str, ...]] = {"all": kept}
-    if report.verdict not in (NOT_ABOVE_CHANCE,) and len(report.recommended_features) < len(kept):
+    if report.verdict != NOT_ABOVE_CHANCE and len(report.recommended_features) < len(kept):
         size = len(report.recommended_features)
         sets["chosen"] = report.recommended_features
         sets["as many at random"] = tuple(rng.permutation(kept)[:size])
@@ -236,10 +248,7 @@ def ablation(
 
 def trained_sharpe(rows: RowTable, features: tuple[str, ...]) -> float:
     narrow = rows.select_features(tuple(sorted(features)))
-    fit, validation = split(narrow, FOLD_ENDS[-1])
-    model = replace(MODEL, n_features=narrow.n_features)
-    members = [train_member(narrow, fit, validation, model, TRAINING, seed) for seed in SEEDS]
-    return test_sharpe(narrow, Ensemble(model, [m.member for m in members], [None] * len(members)))
+    return test_sharpe(narrow, trained(narrow, *split(narrow, FOLD_ENDS[-1]), "identified"))
 
 
 def _screened(rows: RowTable, kept: PrefilterResult) -> pd.DataFrame:

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from scipy.stats import rankdata
 
-from benchmarks.planted import N_ASSETS, N_TRUE, auc, planted_rows
+from benchmarks.planted import N_TRUE, NETWORK, auc, planted_rows
 from tft_core.models.batching import RowTensors
 from tft_core.models.config import XTrendConfig
 from tft_core.models.ensemble import Ensemble
@@ -36,17 +36,7 @@ TRAIN_DAYS, TEST_DAYS, GAP = 1000, 2500, 10
 IS_TRUE = np.arange(N_FEATURES) < N_TRUE
 STEPS, RAMP = 320, 0.33
 TRAINING = TrainingConfig(lr=1.5e-3, weight_decay=1e-4, threads=1, batch_size=32)
-CONFIG = XTrendConfig(
-    n_features=N_FEATURES,
-    n_assets=N_ASSETS,
-    d_hidden=32,
-    vsn_hidden=4,
-    n_heads=2,
-    lstm_layers=1,
-    seq_len=26,
-    warmup=5,
-    context_mode="none",
-)
+CONFIG = replace(NETWORK, n_features=N_FEATURES)
 
 
 def main() -> None:
