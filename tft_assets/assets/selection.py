@@ -12,7 +12,7 @@ def selection_assets(lifecycle: Lifecycle) -> list[AssetNode]:
     def vsn_stability_report(
         context: dg.AssetExecutionContext, workspace: WorkspaceParam
     ) -> dg.MaterializeResult:
-        """Features whose selection weight is high and stable over the exploration folds up to k.
+        """Features that stand out from shuffled copies over the exploration folds up to k.
 
         With fewer folds than `selection.min_folds` it says so and passes the pre-filtered set
         on. The HTML report shows weights for each fold, groups, and the comparison with chance.
