@@ -45,6 +45,25 @@ def test_the_screen_is_the_rank_correlation_on_training_rows(workspace) -> None:
         assert found == pytest.approx(expected, abs=1e-3)
 
 
+def test_an_explored_fold_shows_each_features_means_over_seeds_by_weight(workspace) -> None:
+    artifact = workspace.artifacts.read("exploration_fold", LIVE_FOLD)
+    records = artifact.frame("records.parquet")
+    shown = artifact.frame("table_features.parquet").set_index("feature")
+    assert shown["weight"].is_monotonic_decreasing
+    name = shown.index[0]
+    own = records[records["feature"] == name]
+    for column in ("weight", "lift", "perm_dposition"):
+        assert shown.loc[name, column] == pytest.approx(float(np.mean(own[column])))
+    shadows = records[records["is_shadow"]]
+    beaten = [
+        row.weight > max(shadows.loc[shadows["seed"] == row.seed, "weight"])
+        for row in own.itertuples()
+    ]
+    assert shown.loc[name, "above_all_shadows"] == pytest.approx(np.mean(beaten))
+    assert not set(shown.index) & set(shadows["feature"])
+    assert "permutation.png" in artifact.files
+
+
 def test_the_report_keeps_the_arrays_it_was_made_from(workspace) -> None:
     artifact = workspace.artifacts.read("vsn_stability_report", LIVE_FOLD)
     records = artifact.frame("records.parquet")

@@ -86,18 +86,18 @@ def training_curves(histories: pd.DataFrame, title: str = "Training") -> bytes:
     return png.getvalue()
 
 
-def weights_bar(
-    weights: pd.Series, title: str = "Largest weights", *, most: int = 20, even: float | None = None
+def largest_bars(
+    values: pd.Series, title: str, *, most: int = 30, even: float | None = None
 ) -> bytes:
     """The largest values of a series as horizontal bars.
 
     Args:
         even: Value of an even share, drawn as a line.
     """
-    top = weights.dropna().sort_values(ascending=False).head(most)[::-1]
+    top = values.dropna().sort_values(ascending=False).head(most)[::-1]
     with axes(title, height=bar_height(len(top)), width=TALL_WIDTH_IN) as (ax, png):
         if top.empty:
-            say_nothing(ax, "no weights to show")
+            say_nothing(ax, "nothing was measured")
         else:
             ax.barh([str(name) for name in top.index], top.to_numpy(), color=BLUE, height=0.72)
             ax.grid(axis="y", visible=False)

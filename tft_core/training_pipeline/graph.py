@@ -63,7 +63,7 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="fold",
         upstream=(("prefiltered_features", "same"), ("mega_features", "upto")),
         sections=("selection", "exploration", "model", "training", "positions", "costs"),
-        code_version="3",
+        code_version="4",
         trains=True,
     ),
     AssetSpec(

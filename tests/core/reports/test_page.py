@@ -22,7 +22,7 @@ from tft_core.reports.page import (
     cell_text,
     render_page,
 )
-from tft_core.reports.plots import weights_bar
+from tft_core.reports.plots import largest_bars
 
 
 class Outline(HTMLParser):
@@ -67,7 +67,7 @@ def page_of(*blocks: object) -> str:
 
 
 def test_everything_a_page_may_hold_stays_inside_it() -> None:
-    png = weights_bar(pd.Series({"a": 1.0}))
+    png = largest_bars(pd.Series({"a": 1.0}), "Weights")
     text = render_page(
         "T",
         [
@@ -128,7 +128,7 @@ def test_numbers_read_well_and_undefined_ones_are_dashes(value, column, expected
 
 
 def test_a_figure_knows_its_size() -> None:
-    png = weights_bar(pd.Series({"a": 1.0}))
+    png = largest_bars(pd.Series({"a": 1.0}), "Weights")
     figure = Figure(png, "", "")
     assert png[:8] == b"\x89PNG\r\n\x1a\n"
     assert (figure.width, figure.height) == struct.unpack(">II", png[16:24])

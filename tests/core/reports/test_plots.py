@@ -10,9 +10,9 @@ import pytest
 from tft_core.reports.plots import (
     coverage_png,
     equity_png,
+    largest_bars,
     positions_png,
     training_curves,
-    weights_bar,
 )
 
 DATES = pd.bdate_range("2020-01-01", periods=50)
@@ -32,8 +32,10 @@ MAKERS = {
     "equity_empty": lambda: equity_png(PATHS.iloc[:0]),
     "training": lambda: training_curves(HISTORY),
     "training_empty": lambda: training_curves(HISTORY.iloc[:0]),
-    "weights": lambda: weights_bar(pd.Series({"a": 0.2, "b": np.nan, "c": 0.1}), even=0.15),
-    "weights_empty": lambda: weights_bar(pd.Series(dtype=float)),
+    "weights": lambda: largest_bars(
+        pd.Series({"a": 0.2, "b": np.nan, "c": 0.1}), "Weights", even=0.15
+    ),
+    "weights_empty": lambda: largest_bars(pd.Series(dtype=float), "Weights"),
     "coverage": lambda: coverage_png(pd.DataFrame([[1.0, np.nan]], ["A"], ["x", "y"])),
     "coverage_empty": lambda: coverage_png(pd.DataFrame()),
     "positions": lambda: positions_png(pd.Series({"A": 0.2, "B": -0.1, "C": np.nan})),
@@ -53,7 +55,9 @@ def test_a_plot_is_a_whole_png_of_readable_size(name: str) -> None:
 
 
 def test_the_same_data_give_the_same_bytes() -> None:
-    assert weights_bar(pd.Series({"a": 0.2})) == weights_bar(pd.Series({"a": 0.2}))
+    assert largest_bars(pd.Series({"a": 0.2}), "Weights") == largest_bars(
+        pd.Series({"a": 0.2}), "Weights"
+    )
 
 
 def test_a_small_plot_fits_into_dagsters_event_log() -> None:

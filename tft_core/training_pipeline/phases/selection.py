@@ -21,7 +21,7 @@ from tft_core.folds import FoldConfig, split_sessions
 from tft_core.models.config import XTrendConfig
 from tft_core.positions import PositionConfig
 from tft_core.reports.html import prefilter_page, stability_page
-from tft_core.reports.plots import training_curves, weights_bar
+from tft_core.reports.plots import largest_bars, training_curves
 from tft_core.schema import finite_or_none
 from tft_core.training.config import TrainingConfig
 from tft_core.training.exploration import ExplorationConfig, explore
@@ -117,22 +117,38 @@ def exploration_fold(
     history = epochs_table(result.histories)
     draft.write_frame("histories.parquet", history)
     draft.findings.extend(training_converged(history))
-    real = records[~records["is_shadow"]]
-    top = real.groupby("feature")["weight"].mean().sort_values(ascending=False)
-    draft.write_bytes("weights.png", weights_bar(top.head(30)))
+    features = feature_table(records)
+    draft.write_bytes("weights.png", largest_bars(features["weight"], "Largest weights"))
+    draft.write_bytes(
+        "permutation.png",
+        largest_bars(features["perm_dposition"], "Largest change of position when permuted"),
+    )
     draft.write_bytes("training_curves.png", training_curves(history))
-    draft.write_frame("table_top_features.parquet", top.head(30).reset_index())
+    draft.write_frame("table_features.parquet", features.reset_index())
     draft.summary.update(
         n_features=len(kept),
         n_seeds=exploration.n_seeds,
         seed=training.seed,
         sharpe_validation=finite_or_none(float(np.mean(result.val_sharpe_members))),
         optimiser_steps=result.optimiser_steps,
-        top_feature=str(top.index[0]),
-        top_lift=finite_or_none(float(top.iloc[0] * len(kept))),
+        top_feature=str(features.index[0]),
+        top_lift=finite_or_none(float(features["lift"].iloc[0])),
         seconds_training=round(result.seconds_training, 1),
         seconds_measuring=round(result.seconds_measuring, 1),
     )
+
+
+def feature_table(records: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds of all that is measured of the real features, by weight.
+
+    Beside them the share of seeds in which a feature outweighs the largest shadow.
+    """
+    shadows, real = records[records["is_shadow"]], records[~records["is_shadow"]]
+    largest = real["seed"].map(shadows.groupby("seed")["weight"].max())
+    beats = real["weight"].gt(largest).where(largest.notna())
+    measured = real.assign(above_all_shadows=beats.astype(float)).groupby("feature")
+    columns = ["weight", "lift", "above_all_shadows", "perm_dposition", "perm_dsharpe", "ig"]
+    return measured[columns].mean().sort_values("weight", ascending=False)
 
 
 def screened(
@@ -195,7 +211,7 @@ def vsn_stability_report(
         ),
     )
     weights = report.vsn_weight_per_fold.mean(axis=1).sort_values(ascending=False)
-    draft.write_bytes("weights.png", weights_bar(weights.head(30)))
+    draft.write_bytes("weights.png", largest_bars(weights, "Largest weights"))
     finding = selection_is_above_chance(report)
     if finding is not None:
         draft.findings.append(finding)
