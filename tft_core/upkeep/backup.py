@@ -112,9 +112,7 @@ def verify_backup(path: Path) -> Backup:
                         f"{path} must hold plain files of {STATE}/ and {DAGSTER}/, found "
                         f"{member.name}; do not restore it"
                     )
-                handle = archive.extractfile(member)
-                assert handle is not None
-                found[member.name] = _digest(handle)
+                found[member.name] = _digest(_opened(archive, member))
                 n_bytes += member.size
     except (OSError, tarfile.TarError, ValueError, KeyError) as error:
         raise BackupError(f"{path} must be a whole backup, found: {error}") from error
@@ -237,9 +235,7 @@ def _seal(path: Path) -> None:
     with tarfile.open(path, "r:") as archive:
         files = {}
         for member in archive:
-            handle = archive.extractfile(member)
-            assert handle is not None
-            files[member.name] = _digest(handle)
+            files[member.name] = _digest(_opened(archive, member))
     manifest = {
         "format": FORMAT,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -253,9 +249,17 @@ def _seal(path: Path) -> None:
 
 
 def _bytes_of(archive: tarfile.TarFile, name: str) -> bytes:
-    handle = archive.extractfile(archive.getmember(name))
-    assert handle is not None
-    return handle.read()
+    return _opened(archive, archive.getmember(name)).read()
+
+
+def _opened(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    handle = archive.extractfile(member)
+    if handle is None:
+        raise BackupError(
+            f"{member.name} in a backup must be a plain file, found something else; "
+            "do not restore it"
+        )
+    return handle
 
 
 def _digest(handle: IO[bytes]) -> str:
