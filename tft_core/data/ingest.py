@@ -4,10 +4,6 @@ Pure: nothing here touches the store. The order of the steps is the account of a
 ``rows in = accepted + quarantined + exact duplicates``.
 """
 
-# pandas 3.1 types frame[...] and most methods as unions that no call narrows
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
-# pyright: reportReturnType=false, reportIndexIssue=false, reportOperatorIssue=false
-
 import os
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -272,12 +268,12 @@ def _session_wall(
     stamps: ParsedStamps, symbol: np.ndarray, exchange: dict[str, str]
 ) -> tuple[pd.DatetimeIndex, list[str]]:
     """Wall clock of each row where it trades: its date is the session date."""
-    zoned = ~stamps.utc.isna()
+    zoned = stamps.utc.notna()
     if not zoned.any():
         return stamps.wall, []
     utc = stamps.utc[zoned]
     if (utc == utc.normalize()).all():
-        wall = stamps.wall.to_series(index=range(len(stamps.wall)))
+        wall = pd.Series(stamps.wall)
         wall[zoned] = utc
         return pd.DatetimeIndex(wall), ["stamps at 00:00 UTC read as session dates"]
     wall = stamps.wall.to_numpy("datetime64[us]").copy()
@@ -321,7 +317,8 @@ def _refuse_contracts(table: RawTable, symbol: np.ndarray, wall: pd.DatetimeInde
     repeated = bars.duplicated(keep=False) & bars.notna().all(axis=1)
     if repeated.mean() <= 0.5:
         return
-    (name, day), most = next(iter(bars.value_counts().head(1).items()))
+    times = bars.value_counts()
+    (name, day), most = times.index[0], times.iloc[0]
     raise DataError(
         f"{table.source} must hold one bar per symbol and date, found {most} rows of {name} on "
         f"{day.date()} told apart by {', '.join(table.contract_columns)}; give each contract a "
@@ -379,7 +376,7 @@ def _available(
         return nothing, np.zeros(len(wall), dtype=bool), []
     stamps = parse_stamps(table.frame["available_at"], source=table.source)
     instants = stamps.wall.where(stamps.utc.isna(), stamps.utc)
-    if (instants == instants.normalize())[~instants.isna()].all():
+    if (instants == instants.normalize())[instants.notna()].all():
         instants = instants + pd.Timedelta("23:59:59")
     late = float((instants.normalize() > wall.normalize()).mean())
     notes = []
@@ -456,7 +453,7 @@ def _findings(found: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
 
 def _joined(rows: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
     """Findings about rows, then findings that the histories revealed; those have no row."""
-    told = rows.assign(known_at=pd.NaT, row=rows["row"].astype("Int64"))
+    told = rows.assign(known_at=np.datetime64("NaT", "ns"), row=rows["row"].astype("Int64"))
     if history.empty:
         return told[list(FINDING_COLUMNS)]
     seen = history.assign(row=pd.array([pd.NA] * len(history), dtype="Int64"))
