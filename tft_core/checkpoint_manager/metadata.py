@@ -9,6 +9,7 @@ from typing import Any, Literal
 from tft_core.checkpoint_manager import fields
 from tft_core.checkpoint_manager.atomic import StrictJsonError, dump_json, load_json
 from tft_core.errors import CheckpointError
+from tft_core.schema import PathName
 
 SCHEMA_VERSION = 2
 """2: the identified VSN reads its weights as w/√V; schema 1 read the same numbers as w/‖w‖."""
@@ -62,7 +63,7 @@ class CheckpointMetadata:
     schema_version: int = SCHEMA_VERSION
     fold: str
     """Key of the fold whose training rows made the weights."""
-    path: Literal["tuned", "default"]
+    path: PathName
     trained_through: str
     """ISO date of the newest session whose label or bar any weight has seen."""
     data_hash: str
