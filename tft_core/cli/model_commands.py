@@ -178,9 +178,9 @@ def _windows_begun(config: FoldConfig, newest: date) -> int:
 def _write_windows(settings: Settings, n_windows: int) -> None:
     assert settings.path is not None
     document = tomlkit.parse(settings.path.read_text("utf-8"))
-    overlay = document["profile"][settings.profile].get("folds", {})  # type: ignore[index]
+    overlay = document["profile"][settings.profile].get("folds", {})
     section = overlay if "n_windows" in overlay else document["folds"]
-    section["n_windows"] = n_windows  # type: ignore[index]
+    section["n_windows"] = n_windows
     settings.path.write_text(tomlkit.dumps(document), encoding="utf-8")
 
 

@@ -26,7 +26,7 @@ from tft_core.inference import ServingConfig, TFTInferencePipeline
 from tft_core.models.config import XTrendConfig
 from tft_core.positions import CostConfig, PositionConfig, walk_positions
 from tft_core.reports.plots import equity_png, training_curves
-from tft_core.schema import MODEL_TYPE, content_hash, finite_or_none
+from tft_core.schema import MODEL_TYPE, PathName, content_hash, finite_or_none
 from tft_core.training.config import TrainingConfig
 from tft_core.training.progress import ConsoleProgress
 from tft_core.training.walk_forward import EnsembleResult, train_ensemble
@@ -45,7 +45,7 @@ from tft_core.training_pipeline.rows import (
 )
 from tft_core.training_pipeline.workspace import Progress, Workspace
 
-PATHS = ("default", "tuned")
+PATHS: tuple[PathName, ...] = ("default", "tuned")
 N_QUANTILES = 11
 BASELINE_HISTORY = timedelta(days=3 * 366)
 """Enough for every rule: the MACD blend reads 504 sessions."""
@@ -124,6 +124,7 @@ def out_of_sample(
         workspace.plan.upto(workspace.plan.next_key(key)),
         start=fold.train_start,
     )
+    assert fold.test_start is not None  # ``next_key`` refuses the live fold
     window = np.flatnonzero(data.dates >= pd.Timestamp(fold.test_start))
     universe = workspace.dated_universe(data.panel.symbols)
     records, configs, frames = {}, {}, []
@@ -185,7 +186,7 @@ def _baseline_outputs(workspace: Workspace, key: str, data: FoldData) -> dict[st
         start=None if fold.train_start is None else fold.train_start - BASELINE_HISTORY,
     )
     rows = history.dates.get_indexer(data.dates)
-    columns = pd.Index(history.panel.symbols).get_indexer(list(data.panel.symbols))
+    columns = pd.Index(history.panel.symbols).get_indexer(pd.Index(data.panel.symbols))
     return {name: rule(history.close)[rows][:, columns] for name, rule in BASELINES.items()}
 
 
@@ -242,7 +243,7 @@ def _train(
 def _metadata(
     workspace: Workspace,
     key: str,
-    path: str,
+    path: PathName,
     data: FoldData,
     part: TrainingRows,
     result: EnsembleResult,
