@@ -170,7 +170,7 @@ def _contradictions(meta: CheckpointMetadata) -> list[str]:
     if meta.schema_version != SCHEMA_VERSION:
         problems.append(
             f"schema_version must be {SCHEMA_VERSION}, found {meta.schema_version}; "
-            "load it with the version of the code that wrote it"
+            "`tft migrate --dry-run` tells what to do"
         )
     for count, names in (("n_features", meta.feature_names), ("n_assets", meta.asset_names)):
         if getattr(meta, count) != len(names):
