@@ -84,6 +84,7 @@ class WalkForward:
 
     @classmethod
     def from_config(cls, config: FoldConfig) -> "WalkForward":
+        """The plan that a configuration means; nothing else decides it."""
         starts = [shift(config.anchor, config.test_length, k) for k in range(config.n_windows + 1)]
         folds = [
             Fold(
@@ -114,6 +115,11 @@ class WalkForward:
         return self.keys[:-2]
 
     def fold(self, key: str) -> Fold:
+        """One fold by its key.
+
+        Raises:
+            FoldError: The plan has no such key.
+        """
         for fold in self.folds:
             if fold.key == key:
                 return fold

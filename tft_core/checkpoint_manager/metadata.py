@@ -104,6 +104,7 @@ class CheckpointMetadata:
         return {spec.name: deepcopy(getattr(self, spec.name)) for spec in dataclasses.fields(self)}
 
     def to_json(self) -> str:
+        """Strict JSON of every field; ``from_json`` gives the same object back."""
         return dump_json(self.to_dict()).decode("utf-8")
 
     def content(self) -> dict[str, Any]:

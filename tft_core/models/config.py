@@ -193,6 +193,7 @@ class XTrendConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
+        """Every field in plain types; ``from_dict`` gives the same configuration back."""
         return asdict(self)
 
     @classmethod
