@@ -20,7 +20,8 @@ from tft_core.config import load_settings
 from tft_core.data import store_sql
 from tft_core.data import store_writing as writing
 from tft_core.data.connection import Connection
-from tft_core.data.ingest import prepare_bars, prepare_instruments, prepare_series
+from tft_core.data.facts import prepare_instruments, prepare_series
+from tft_core.data.ingest import prepare_bars
 from tft_core.data.moments import AsOf, DateLike, as_of_instant, session_day, utc_naive
 from tft_core.data.panel import FIELDS, MarketPanel
 from tft_core.data.report import IngestReport
