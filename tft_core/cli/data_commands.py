@@ -126,6 +126,7 @@ def sample(arguments: Namespace) -> Answer:
 
 
 def ingest(arguments: Namespace) -> Answer:
+    """Load bars, or values of series, from a file; the answer accounts for every row."""
     settings = load_settings()
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     if arguments.series:

@@ -74,6 +74,7 @@ def run(arguments: Namespace) -> Answer:
 
 
 def predict(arguments: Namespace) -> Answer:
+    """A position, or the reason for none, of every symbol on one session."""
     settings = load_settings()
     pipeline, is_promoted = _pipeline(arguments.checkpoint, arguments.date, settings)
     with MarketDataStore(settings.store_path, read_only=True) as store:
@@ -105,6 +106,7 @@ def predict(arguments: Namespace) -> Answer:
 
 
 def checkpoints(arguments: Namespace) -> Answer:
+    """List, show, verify, promote or roll back versions of the registry."""
     settings = load_settings()
     manager = CheckpointManager(settings.checkpoints_dir)
     if arguments.action == "list":
