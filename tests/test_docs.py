@@ -9,16 +9,18 @@ from tft_core.cli import build_parser
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
-PYTHON_BLOCK = re.compile(r"```python\n(.*?)```", re.S)
-WITH_PYTHON = [page for page in PAGES if PYTHON_BLOCK.search(page.read_text("utf-8"))]
+BLOCKS = [
+    pytest.param(block, id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, block in enumerate(
+        re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.S)
+    )
+]
 
 
-@pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.name)
-def test_the_python_blocks_of_the_page_run_from_top_to_bottom(page):
-    text, names = page.read_text("utf-8"), {"__name__": "docs"}
-    for block in PYTHON_BLOCK.finditer(text):
-        above = text.count("\n", 0, block.start(1))  # so that a traceback tells the page's line
-        exec(compile("\n" * above + block[1], str(page), "exec"), names)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_python_block_runs(block):
+    exec(compile(block, "docs", "exec"), {"__name__": "docs"})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

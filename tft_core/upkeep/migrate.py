@@ -33,7 +33,7 @@ class OldState:
     """One piece of state that this version of the code did not write and can't use as it is."""
 
     what: str
-    path: Path
+    where: str
     found: str
     remedy: Remedy
     how: str
@@ -71,7 +71,7 @@ def _store(path: Path) -> tuple[OldState, ...]:
     return (
         OldState(
             what="market store",
-            path=path,
+            where=str(path),
             found=f"schema {found}, read is {STORE_SCHEMA}",
             remedy="migrate" if is_old else "newer code",
             how=f"bars and vintages stay; the file as it was is kept as {path.name}.schema-{found}"
@@ -101,7 +101,7 @@ def _checkpoints(workspace: Workspace) -> tuple[OldState, ...]:
         found.append(
             OldState(
                 what=f"checkpoint v{row['version']}",
-                path=path,
+                where=str(path),
                 found=f"schema {schema}, read is {CHECKPOINT_SCHEMA}",
                 remedy="rebuild" if is_old else "newer code",
                 how=("`tft run`, or materialize production_checkpoint" if is_old else NEWER)
@@ -118,7 +118,7 @@ def _ledger(path: Path) -> tuple[OldState, ...]:
     return (
         OldState(
             what="signal ledger",
-            path=path,
+            where=str(path),
             found=f"version {found}, read is {LEDGER_VERSION}",
             remedy="newer code",
             how=NEWER,
@@ -142,7 +142,7 @@ def _artifacts(workspace: Workspace) -> tuple[OldState, ...]:
     return tuple(
         OldState(
             what=f"artifacts of {asset}",
-            path=workspace.artifacts.root / asset,
+            where=str(workspace.artifacts.root / asset),
             found=f"{count} of {made[asset]} made under other code or settings",
             remedy="rebuild",
             how="`tft run`, or materialize it (`tft run --dry-run` lists what follows)",

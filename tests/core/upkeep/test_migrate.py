@@ -63,7 +63,7 @@ def test_a_checkpoint_of_schema_1_must_be_trained_again(
     with pytest.raises(CheckpointError, match=r"must be 2, found 1; `tft migrate --dry-run`"):
         registry.load(old)
     [found] = survey(workspace)
-    assert (found.path, found.remedy) == (old, "rebuild")
+    assert (found.where, found.remedy) == (str(old), "rebuild")
     assert found.how == "`tft run`, or materialize production_checkpoint"
     assert migrate(workspace) is None
     assert survey(workspace) == (found,)
