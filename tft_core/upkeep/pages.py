@@ -12,6 +12,7 @@ from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from tft_core.errors import ArtifactError, ConfigError
@@ -82,9 +83,9 @@ class PagesHandler(BaseHTTPRequestHandler):
 
     server_version, sys_version = "tft", ""
 
-    def __init__(self, *args: object, home: Path) -> None:
+    def __init__(self, *args: Any, home: Path) -> None:
         self.home = home
-        super().__init__(*args)  # type: ignore[arg-type]
+        super().__init__(*args)
 
     def do_GET(self) -> None:
         self._answer(with_body=True)
