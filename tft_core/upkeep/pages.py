@@ -12,7 +12,6 @@ from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from tft_core.errors import ArtifactError, ConfigError
@@ -83,9 +82,9 @@ class PagesHandler(BaseHTTPRequestHandler):
 
     server_version, sys_version = "tft", ""
 
-    def __init__(self, *args: Any, home: Path) -> None:
+    def __init__(self, *args: object, home: Path) -> None:
         self.home = home
-        super().__init__(*args)
+        super().__init__(*args)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
         self._answer(with_body=True)
