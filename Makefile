@@ -72,8 +72,9 @@ plan: install  ## The runs that a build would make now, with the time each is ex
 bench-features: install  ## Measure the 292 features beside pandas and polars
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.features
 
-docs: install  ## Write docs/features.md from the feature registry
+docs: install  ## Write docs/features.md, and the API's reference into docs/reference/
 	@$(BIN)/python -m tft_core.features.catalogue_page > docs/features.md
+	@$(BIN)/python docs/make_reference.py
 
 bench: install  ## Measure speed on this machine
 	@$(BIN)/python -m benchmarks.lifecycle

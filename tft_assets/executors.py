@@ -73,7 +73,7 @@ def make_executor(environ: Mapping[str, str] = os.environ) -> dg.ExecutorDefinit
             )
         return ray_executor.configured({"ray": {"address": address}})
     try:
-        from dagster_k8s import k8s_job_executor  # pyright: ignore[reportMissingImports]
+        from dagster_k8s import k8s_job_executor
     except ImportError as error:
         raise _no_extra(name, "k8s") from error
     return k8s_job_executor

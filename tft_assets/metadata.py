@@ -105,7 +105,7 @@ def table(frame: pd.DataFrame) -> dg.MetadataValue:
 
 def _cell(value: Any) -> str | int | float | bool:
     if isinstance(value, float) or value is None or value is pd.NaT:
-        return "" if pd.isna(value) else float(value)  # type: ignore[arg-type]
+        return "" if pd.isna(value) else float(value)
     if isinstance(value, (str, bool, int)):
         return value
     if hasattr(value, "item"):

@@ -254,9 +254,9 @@ def durations_so_far(instance: dg.DagsterInstance, more: Sequence[str] = ()) -> 
     for asset in (*UPSTREAM, *more):
         event = instance.get_latest_materialization_event(dg.AssetKey(asset))
         made = event.asset_materialization if event else None
-        seconds = made.metadata.get(BUILD_SECONDS) if made else None
-        if seconds is not None:
-            durations.add(asset, float(seconds.value))  # pyright: ignore[reportArgumentType]
+        entry = made.metadata.get(BUILD_SECONDS) if made else None
+        if isinstance(entry, dg.FloatMetadataValue) and entry.value is not None:
+            durations.add(asset, float(entry.value))
     return durations
 
 

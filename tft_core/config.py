@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from tft_core.errors import ConfigError
 
@@ -38,7 +38,14 @@ SECTIONS = (
 )
 """Every section a ``tft.toml`` may hold; ``[profile.<name>.<section>]`` overlays it."""
 
-T = TypeVar("T")
+
+class _Dataclass(Protocol):
+    """Any instance of a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+T = TypeVar("T", bound=_Dataclass)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +172,7 @@ def build_dataclass(cls: type[T], values: Mapping[str, Any], *, where: str) -> T
         ConfigError: A key is unknown, a value has the wrong type, or validation refuses it.
     """
     hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = {f.name: f for f in dataclasses.fields(cls)}
     unknown = sorted(set(values) - set(fields))
     if unknown:
         raise ConfigError(
@@ -206,8 +213,8 @@ def _coerce(value: Any, hint: Any, *, where: str) -> Any:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where} must be a table, found {value!r}")
         return {k: _coerce(v, args[1], where=f"{where}.{k}") for k, v in value.items()}
-    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        return build_dataclass(typing.cast(type, hint), value, where=where)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return build_dataclass(hint, value, where=where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is date and isinstance(value, str):

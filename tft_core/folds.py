@@ -14,8 +14,6 @@ import pandas as pd
 from tft_core.errors import ConfigError, FoldError
 from tft_core.schema import LABEL_LAG_SESSIONS, LIVE_FOLD
 
-_UNITS = {"D": "days", "W": "weeks", "M": "months", "Y": "years"}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldConfig:
@@ -86,6 +84,7 @@ class WalkForward:
 
     @classmethod
     def from_config(cls, config: FoldConfig) -> "WalkForward":
+        """The plan that a configuration means; nothing else decides it."""
         starts = [shift(config.anchor, config.test_length, k) for k in range(config.n_windows + 1)]
         folds = [
             Fold(
@@ -116,6 +115,11 @@ class WalkForward:
         return self.keys[:-2]
 
     def fold(self, key: str) -> Fold:
+        """One fold by its key.
+
+        Raises:
+            FoldError: The plan has no such key.
+        """
         for fold in self.folds:
             if fold.key == key:
                 return fold
@@ -214,7 +218,7 @@ def shift(start: date, length: str, times: int) -> date:
         ConfigError: The length is not a positive number and a unit.
     """
     number, unit = length[:-1], length[-1:]
-    if not number.isdigit() or int(number) < 1 or unit not in (*_UNITS, "B"):
+    if not number.isdigit() or int(number) < 1 or unit not in ("D", "B", "W", "M", "Y"):
         raise ConfigError(
             "a fold length must be a positive number and one of D, B, W, M, Y, "
             f"found {length!r}; write e.g. '24M' or '42B'"
@@ -224,8 +228,9 @@ def shift(start: date, length: str, times: int) -> date:
         moved = np.busday_offset(np.datetime64(start, "D"), count, roll="forward")
         return moved.astype(date)
     if unit in "DW":
-        return start + timedelta(**{_UNITS[unit]: count})
-    return (pd.Timestamp(start) + pd.DateOffset(**{_UNITS[unit]: count})).date()
+        return start + timedelta(days=count * (7 if unit == "W" else 1))
+    months = count * (12 if unit == "Y" else 1)
+    return (pd.Timestamp(start) + pd.DateOffset(months=months)).date()
 
 
 def _train_start(test_start: date, config: FoldConfig) -> date | None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,6 +19,9 @@ TRADING_DAYS_PER_YEAR = 252
 MODEL_TYPE = "x_trend"
 LIVE_FOLD = "live"
 """Key of the fold that is trained on everything up to the newest bar."""
+
+PathName = Literal["tuned", "default"]
+"""The two ways of which one ships a fold: with searched hyper-parameters or without."""
 
 LABEL_LAG_SESSIONS = 2
 """A decision of session t is entered at the close of t+1, so its label ends at t+2."""

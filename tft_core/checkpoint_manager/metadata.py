@@ -9,6 +9,7 @@ from typing import Any, Literal
 from tft_core.checkpoint_manager import fields
 from tft_core.checkpoint_manager.atomic import StrictJsonError, dump_json, load_json
 from tft_core.errors import CheckpointError
+from tft_core.schema import PathName
 
 SCHEMA_VERSION = 2
 """2: the identified VSN reads its weights as w/√V; schema 1 read the same numbers as w/‖w‖."""
@@ -62,7 +63,7 @@ class CheckpointMetadata:
     schema_version: int = SCHEMA_VERSION
     fold: str
     """Key of the fold whose training rows made the weights."""
-    path: Literal["tuned", "default"]
+    path: PathName
     trained_through: str
     """ISO date of the newest session whose label or bar any weight has seen."""
     data_hash: str
@@ -103,6 +104,7 @@ class CheckpointMetadata:
         return {spec.name: deepcopy(getattr(self, spec.name)) for spec in dataclasses.fields(self)}
 
     def to_json(self) -> str:
+        """Strict JSON of every field; ``from_json`` gives the same object back."""
         return dump_json(self.to_dict()).decode("utf-8")
 
     def content(self) -> dict[str, Any]:
@@ -169,7 +171,7 @@ def _contradictions(meta: CheckpointMetadata) -> list[str]:
     if meta.schema_version != SCHEMA_VERSION:
         problems.append(
             f"schema_version must be {SCHEMA_VERSION}, found {meta.schema_version}; "
-            "load it with the version of the code that wrote it"
+            "`tft migrate --dry-run` tells what to do"
         )
     for count, names in (("n_features", meta.feature_names), ("n_assets", meta.asset_names)):
         if getattr(meta, count) != len(names):

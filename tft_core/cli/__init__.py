@@ -169,6 +169,14 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--keep", type=int, default=3, help="checkpoints of each fold to keep (3)")
     sub.add_argument("--dry-run", action="store_true", help="list, remove nothing")
 
+    sub = add(
+        "migrate",
+        state_commands.migrated,
+        "bring state of older code up to date",
+        "tft migrate --dry-run",
+    )
+    sub.add_argument("--dry-run", action="store_true", help="list, change nothing")
+
     add(
         "nightly",
         signal_commands.nightly,

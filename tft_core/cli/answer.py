@@ -8,6 +8,8 @@ import pandas as pd
 
 @dataclass(frozen=True, slots=True)
 class Answer:
+    """``data`` is what ``--json`` prints, ``text`` what a terminal shows."""
+
     data: Any
     text: str
     exit_code: int = 0

@@ -5,10 +5,12 @@ import tempfile
 from argparse import Namespace
 from datetime import date
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
 import tomlkit
+from tomlkit.items import AoT
 
 from tft_core.cli.answer import Answer, table
 from tft_core.cli.first_config import default_config_text, write_config_if_none
@@ -46,11 +48,11 @@ def init(arguments: Namespace) -> Answer:
         )
         sessions = store.session_dates()
     folds = propose_folds(sessions)
-    document["folds"].update(folds)  # type: ignore[union-attr]
-    document["universe"]["members"] = _members(spans)  # type: ignore[index]
-    document["operations"]["first_session"] = folds["anchor"]  # type: ignore[index]
+    document["folds"].update(folds)
+    document["universe"]["members"] = _members(spans)
+    document["operations"]["first_session"] = folds["anchor"]
     if folds["train_length"] == "expanding":  # too short a history for a profile's own length
-        for profile in document["profile"].values():  # type: ignore[union-attr]
+        for profile in document["profile"].values():
             profile.get("folds", {}).pop("train_length", None)
     target.write_text(tomlkit.dumps(document), encoding="utf-8")
     text = (
@@ -62,7 +64,16 @@ def init(arguments: Namespace) -> Answer:
     return Answer({"path": str(target), "folds": folds, "n_symbols": len(spans)}, text)
 
 
-def propose_folds(sessions: pd.DatetimeIndex) -> dict[str, object]:
+class ProposedFolds(TypedDict):
+    """The section ``[folds]`` of a new configuration."""
+
+    anchor: date
+    test_length: str
+    train_length: str
+    n_windows: int
+
+
+def propose_folds(sessions: pd.DatetimeIndex) -> ProposedFolds:
     """Three complete test windows and a running one that end with the newest session.
 
     Windows take two years where the history is long, else about a sixth of it.
@@ -115,6 +126,7 @@ def sample(arguments: Namespace) -> Answer:
 
 
 def ingest(arguments: Namespace) -> Answer:
+    """Load bars, or values of series, from a file; the answer accounts for every row."""
     settings = load_settings()
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     if arguments.series:
@@ -206,12 +218,14 @@ def _instruments(path: str | None) -> pd.DataFrame | None:
     return pd.read_csv(file)
 
 
-def _members(spans: pd.DataFrame) -> tomlkit.items.AoT:  # type: ignore[name-defined]
+def _members(spans: pd.DataFrame) -> AoT:
     """Universe members by their dated span: what ended long before the newest bar has ended."""
     first, last = pd.to_datetime(spans["first"]), pd.to_datetime(spans["last"])
     ended = last < last.max() - pd.Timedelta(days=60)
     members = tomlkit.aot()
-    for (since, until), group in spans.groupby([first, last.where(ended, pd.NaT)], dropna=False):
+    dated = spans.assign(since=first, until=last.where(ended, pd.NaT))
+    for _, group in dated.groupby(["since", "until"], dropna=False):
+        since, until = group["since"].iloc[0], group["until"].iloc[0]
         member = tomlkit.table()
         member["symbols"] = group["symbol"].tolist()
         member["since"] = since.date()

@@ -74,6 +74,7 @@ def run(arguments: Namespace) -> Answer:
 
 
 def predict(arguments: Namespace) -> Answer:
+    """A position, or the reason for none, of every symbol on one session."""
     settings = load_settings()
     pipeline, is_promoted = _pipeline(arguments.checkpoint, arguments.date, settings)
     with MarketDataStore(settings.store_path, read_only=True) as store:
@@ -105,6 +106,7 @@ def predict(arguments: Namespace) -> Answer:
 
 
 def checkpoints(arguments: Namespace) -> Answer:
+    """List, show, verify, promote or roll back versions of the registry."""
     settings = load_settings()
     manager = CheckpointManager(settings.checkpoints_dir)
     if arguments.action == "list":
@@ -178,9 +180,9 @@ def _windows_begun(config: FoldConfig, newest: date) -> int:
 def _write_windows(settings: Settings, n_windows: int) -> None:
     assert settings.path is not None
     document = tomlkit.parse(settings.path.read_text("utf-8"))
-    overlay = document["profile"][settings.profile].get("folds", {})  # type: ignore[index]
+    overlay = document["profile"][settings.profile].get("folds", {})
     section = overlay if "n_windows" in overlay else document["folds"]
-    section["n_windows"] = n_windows  # type: ignore[index]
+    section["n_windows"] = n_windows
     settings.path.write_text(tomlkit.dumps(document), encoding="utf-8")
 
 

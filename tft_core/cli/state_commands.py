@@ -1,7 +1,8 @@
-"""Commands about all state at once: ``backup``, ``restore``, ``gc``."""
+"""Commands about all state at once: ``backup``, ``restore``, ``gc``, ``migrate``."""
 
 import os
 from argparse import Namespace
+from dataclasses import asdict
 from pathlib import Path
 
 from tft_core.cli.answer import Answer
@@ -9,6 +10,7 @@ from tft_core.config import load_settings
 from tft_core.training_pipeline.workspace import Workspace
 from tft_core.upkeep.backup import Backup, back_up, restore, verify_backup
 from tft_core.upkeep.garbage import collect_garbage
+from tft_core.upkeep.migrate import migrate, survey
 
 STUDIES_ENV = "TFT_STUDIES_URL"
 
@@ -55,6 +57,29 @@ def gc(arguments: Namespace) -> Answer:
         "checkpoints": [str(p) for p in found.checkpoints],
         "n_bytes": found.n_bytes,
     }
+    return Answer(data, "\n".join(lines))
+
+
+def migrated(arguments: Namespace) -> Answer:
+    """Say what another version of the code wrote, and bring up to date what can be."""
+    workspace = Workspace.open(load_settings())
+    found = survey(workspace)
+    data: dict[str, object] = {"dry_run": arguments.dry_run, "found": [asdict(s) for s in found]}
+    if not found:
+        return Answer(data, f"{workspace.settings.home}: all of it is of this version of the code")
+    lines = [f"{s.remedy}: {s.what} ({s.found}): {s.how}" for s in found]
+    if arguments.dry_run:
+        if any(s.remedy == "migrate" for s in found):
+            lines.append("nothing was changed; `tft backup` first, then `tft migrate`")
+        return Answer(data, "\n".join(lines))
+    done = migrate(workspace)
+    if done is not None:
+        data["migrated"] = asdict(done)
+        lines.append(
+            f"migrated: market store, schema {done.found} as it was in {done.kept}; "
+            f"{done.n_vintages:,} vintages, {done.n_findings} faults that later bars show "
+            "(`tft quality` writes the page)"
+        )
     return Answer(data, "\n".join(lines))
 
 

@@ -1,0 +1,1 @@
+"""Market data: a store with every vintage, what a bar must be to come in, calendars, quality."""

@@ -240,7 +240,7 @@ def _calendar(name: str) -> _Calendar:
     removed = overrides.removed.get(name, frozenset())
     regular = known.sessions.to_numpy(dtype="datetime64[D]")
     until = max(overrides.until.get(name, end), end)
-    beyond = np.arange(end + timedelta(days=1), until + timedelta(days=1), dtype="datetime64[D]")
+    beyond = np.arange(np.datetime64(end) + 1, np.datetime64(until) + 1)
     weekdays = beyond[np.is_busday(beyond)]
     days = (set(regular.tolist()) | set(weekdays.tolist()) | added) - removed
     return _Calendar(

@@ -123,6 +123,20 @@ class Connection:
             ) from error
 
 
+@contextmanager
+def without_writers(path: Path, lock_timeout_s: float = 10.0) -> Iterator[None]:
+    """Keep a store of whatever schema from changing, to copy its file.
+
+    Raises:
+        StoreLockedError: A writer held the file for ``lock_timeout_s``.
+    """
+    connection = Connection(path, read_only=True, lock_timeout_s=lock_timeout_s)
+    try:
+        yield
+    finally:
+        connection.close()
+
+
 def _open(path: Path, read_only: bool, timeout_s: float) -> duckdb.DuckDBPyConnection:
     if read_only and not path.is_file():
         raise DataError(

@@ -4,10 +4,6 @@ Pure: nothing here touches the store. The order of the steps is the account of a
 ``rows in = accepted + quarantined + exact duplicates``.
 """
 
-# pandas 3.1 types frame[...] and most methods as unions that no call narrows
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
-# pyright: reportReturnType=false, reportIndexIssue=false, reportOperatorIssue=false
-
 import os
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -17,14 +13,9 @@ import numpy as np
 import pandas as pd
 
 from tft_core.data import calendar
+from tft_core.data.facts import FACT_COLUMNS, given_instants
 from tft_core.data.parsing import ParsedStamps, parse_numbers, parse_stamps, parse_symbols
-from tft_core.data.reading import (
-    BAR_ALIASES,
-    INSTRUMENT_ALIASES,
-    SERIES_ALIASES,
-    RawTable,
-    read_table,
-)
+from tft_core.data.reading import BAR_ALIASES, RawTable, read_table
 from tft_core.data.report import FINDING_COLUMNS, IngestReport
 from tft_core.data.rules import (
     CONFLICTING_DUPLICATE,
@@ -38,8 +29,6 @@ from tft_core.schema import BAR_COLUMNS
 
 NUMBER_COLUMNS = ("open", "high", "low", "close", "volume", "open_interest")
 SCALED_COLUMNS = ("volume", "open_interest")
-FACT_COLUMNS = ("asset_class", "exchange", "currency")
-TEXT_FACTS = (*FACT_COLUMNS, "description")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +101,7 @@ def prepare_bars(
     wall, zone_notes = _session_wall(stamps, symbol, exchange)
     _refuse_contracts(table, symbol, wall)
     numbers, unreadable, number_notes = _numbers(table)
-    available, bad_available, available_notes = _available(table, wall)
+    available, bad_available, available_notes = given_instants(table, wall)
     typed = TypedBars(
         symbol=symbol,
         date=wall.to_numpy("datetime64[D]"),
@@ -164,83 +153,6 @@ def prepare_bars(
     )
 
 
-def prepare_instruments(source: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFrame:
-    """Read facts about symbols: ``symbol`` and those other columns that the source has.
-
-    Raises:
-        DataError: No symbol column, a symbol twice, or a number out of its range.
-    """
-    if isinstance(source, pd.DataFrame) and source.index.name == "symbol":
-        source = source.reset_index()
-    table = read_table(source, INSTRUMENT_ALIASES, ("symbol",), what="instruments")
-    out = pd.DataFrame({"symbol": parse_symbols(table.frame["symbol"])})
-    if out["symbol"].isna().any():
-        row = int(np.flatnonzero(out["symbol"].isna())[0])
-        raise DataError(f"{table.source} must name every symbol, found none in row {row}")
-    if out["symbol"].duplicated().any():
-        twice = out.loc[out["symbol"].duplicated(), "symbol"].iloc[0]
-        raise DataError(f"{table.source} must describe each symbol once, found {twice} twice")
-    for name in (c for c in table.frame.columns if c != "symbol"):
-        column = table.frame[name]
-        if name in TEXT_FACTS:
-            out[name] = parse_symbols(column)
-            continue
-        parsed = parse_numbers(column, source=table.source, decimal_comma=table.decimal_comma)
-        bad = parsed.unreadable | (parsed.numbers < 0) | np.isinf(parsed.numbers)
-        if name == "publication_lag_days":
-            bad |= np.isfinite(parsed.numbers) & (parsed.numbers != np.floor(parsed.numbers))
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            raise DataError(
-                f"{table.source} column {name} must hold "
-                f"{'whole ' if name == 'publication_lag_days' else ''}numbers of at least 0, "
-                f"found {column.iloc[row]} for {out['symbol'].iloc[row]}"
-            )
-        out[name] = parsed.numbers
-    return out
-
-
-def prepare_series(source: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFrame:
-    """Read exogenous values: ``name, date, value, available_at``, each once.
-
-    Raises:
-        DataError: A column is missing, or a row has no name, date, value or instant.
-    """
-    table = read_table(source, SERIES_ALIASES, ("name", "date", "value"), what="series values")
-    frame = table.frame
-    name = parse_symbols(frame["name"])
-    stamps = parse_stamps(frame["date"], source=table.source)
-    value = parse_numbers(frame["value"], source=table.source, decimal_comma=table.decimal_comma)
-    available, bad_available, _ = _available(table, stamps.wall)
-    day = stamps.wall.normalize()
-    if "available_at" not in frame:
-        available = day + pd.Timedelta("23:59:59")
-    faults = {
-        "name": pd.isna(name),
-        "date": day.isna(),
-        "value": ~np.isfinite(value.numbers),
-        "available_at": bad_available,
-    }
-    for column, bad in faults.items():
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            raise DataError(
-                f"{table.source} column {column} must be filled in every row, "
-                f"found {frame[column].iloc[row]!r} in row {row}; correct or remove the row"
-            )
-    out = pd.DataFrame({"name": name, "date": day, "value": value.numbers})
-    out["available_at"] = available
-    keys = ["name", "date", "available_at"]
-    out = out.drop_duplicates(ignore_index=True)
-    if out.duplicated(keys).any():
-        twice = out[out.duplicated(keys)].iloc[0]
-        raise DataError(
-            f"{table.source} must give one value per name, date and available_at, found two for "
-            f"{twice['name']} on {twice['date'].date()}; remove one"
-        )
-    return out
-
-
 def _exchanges(instruments: pd.DataFrame | None, facts: pd.DataFrame | None) -> dict[str, str]:
     known: dict[str, str] = {}
     if facts is not None and "exchange" in facts:
@@ -272,12 +184,12 @@ def _session_wall(
     stamps: ParsedStamps, symbol: np.ndarray, exchange: dict[str, str]
 ) -> tuple[pd.DatetimeIndex, list[str]]:
     """Wall clock of each row where it trades: its date is the session date."""
-    zoned = ~stamps.utc.isna()
+    zoned = stamps.utc.notna()
     if not zoned.any():
         return stamps.wall, []
     utc = stamps.utc[zoned]
     if (utc == utc.normalize()).all():
-        wall = stamps.wall.to_series(index=range(len(stamps.wall)))
+        wall = pd.Series(stamps.wall)
         wall[zoned] = utc
         return pd.DatetimeIndex(wall), ["stamps at 00:00 UTC read as session dates"]
     wall = stamps.wall.to_numpy("datetime64[us]").copy()
@@ -321,7 +233,8 @@ def _refuse_contracts(table: RawTable, symbol: np.ndarray, wall: pd.DatetimeInde
     repeated = bars.duplicated(keep=False) & bars.notna().all(axis=1)
     if repeated.mean() <= 0.5:
         return
-    (name, day), most = next(iter(bars.value_counts().head(1).items()))
+    times = bars.value_counts()
+    (name, day), most = times.index[0], times.iloc[0]
     raise DataError(
         f"{table.source} must hold one bar per symbol and date, found {most} rows of {name} on "
         f"{day.date()} told apart by {', '.join(table.contract_columns)}; give each contract a "
@@ -368,27 +281,6 @@ def _numbers(table: RawTable) -> tuple[dict[str, np.ndarray], np.ndarray, list[s
             f"and no number in {rows} rows; give prices as numbers"
         )
     return numbers, unreadable, notes
-
-
-def _available(
-    table: RawTable, wall: pd.DatetimeIndex
-) -> tuple[pd.DatetimeIndex, np.ndarray, list[str]]:
-    """Given instants of knowledge in UTC; a bare date means the end of that day."""
-    nothing = pd.DatetimeIndex(np.full(len(wall), np.datetime64("NaT", "us")))
-    if "available_at" not in table.frame:
-        return nothing, np.zeros(len(wall), dtype=bool), []
-    stamps = parse_stamps(table.frame["available_at"], source=table.source)
-    instants = stamps.wall.where(stamps.utc.isna(), stamps.utc)
-    if (instants == instants.normalize())[~instants.isna()].all():
-        instants = instants + pd.Timedelta("23:59:59")
-    late = float((instants.normalize() > wall.normalize()).mean())
-    notes = []
-    if late > 0:
-        notes.append(
-            f"{late:.0%} of the rows became known after their session day: "
-            "features of that session are built without them"
-        )
-    return instants.as_unit("us"), np.asarray(instants.isna()), notes
 
 
 def _duplicates(
@@ -456,7 +348,7 @@ def _findings(found: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
 
 def _joined(rows: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
     """Findings about rows, then findings that the histories revealed; those have no row."""
-    told = rows.assign(known_at=pd.NaT, row=rows["row"].astype("Int64"))
+    told = rows.assign(known_at=np.datetime64("NaT", "ns"), row=rows["row"].astype("Int64"))
     if history.empty:
         return told[list(FINDING_COLUMNS)]
     seen = history.assign(row=pd.array([pd.NA] * len(history), dtype="Int64"))

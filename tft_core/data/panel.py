@@ -55,7 +55,7 @@ class MarketPanel:
         row_dates = pd.DatetimeIndex(pd.to_datetime(bars["date"]))
         axis = pd.DatetimeIndex(np.unique(row_dates)) if dates is None else dates
         rows = axis.get_indexer(row_dates)
-        columns = pd.Index(symbols).get_indexer(bars["symbol"])
+        columns = pd.Index(symbols).get_indexer(pd.Index(bars["symbol"]))
         known = (rows >= 0) & (columns >= 0)
         flat = rows[known] * len(symbols) + columns[known]
         if len(np.unique(flat)) != len(flat):

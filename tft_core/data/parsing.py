@@ -4,12 +4,9 @@ Each distinct value is read once. What cannot be read is reported per row and le
 rules; a column in which nothing can be read, or which has two readings, refuses the file.
 """
 
-# pandas 3.1 types frame[...] and most methods as unions that no call narrows
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
-# pyright: reportReturnType=false, reportIndexIssue=false, reportOperatorIssue=false
-
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -25,7 +22,10 @@ _NAMED_FORMATS = (
     *("%Y/%m/%d", "%Y.%m.%d", "%d-%b-%Y", "%d %b %Y", "%d-%b-%y", "%d-%B-%Y", "%b %d, %Y"),
     "%B %d, %Y",
 )
-_EPOCH_UNITS = (("s", 1e8, 1e11), ("ms", 1e11, 1e14), ("us", 1e14, 1e17), ("ns", 1e17, 1e20))
+_EpochUnit = tuple[Literal["s", "ms", "us", "ns"], float, float]
+_EPOCH_UNITS: tuple[_EpochUnit, ...] = (
+    *(("s", 1e8, 1e11), ("ms", 1e11, 1e14), ("us", 1e14, 1e17), ("ns", 1e17, 1e20)),
+)
 _THOUSANDS = re.compile(r"^[+-]?\d{1,3}(,\d{2,3})*,\d{3}(\.\d*)?$")  # 1,234,567 and 12,34,567
 _DECIMAL_COMMA = re.compile(r"^[+-]?\d{1,3}(\.\d{3})*,\d+$|^[+-]?\d+,\d+$")
 _SCALED = re.compile(r"^([+-]?[\d.]+)\s*([KMB])$", re.IGNORECASE)

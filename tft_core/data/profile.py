@@ -4,9 +4,6 @@ Tables only, each a description of the panel it is given. What is wrong with bar
 and ``history``'s to say; what a plot looks like is ``reports``'.
 """
 
-# pandas 3.1 types frame[...] and most methods as unions that no call narrows
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
-
 from collections.abc import Mapping
 from datetime import date
 
@@ -80,7 +77,7 @@ def long_gaps(panel: MarketPanel, max_gap_days: int = 10) -> pd.DataFrame:
         days = np.diff(own.to_numpy("datetime64[D]")).astype(np.int64)
         rows += [
             (symbol, own[at], own[at + 1], int(days[at]))
-            for at in np.flatnonzero(days > max_gap_days)
+            for at in np.flatnonzero(days > max_gap_days).tolist()
         ]
     table = pd.DataFrame(rows, columns=["symbol", "last_before", "next", "days"])
     return table.sort_values(["days", "symbol"], ascending=[False, True], ignore_index=True)
@@ -91,8 +88,9 @@ def volatility_by_year(panel: MarketPanel) -> pd.DataFrame:
     table = {}
     for column, symbol in enumerate(panel.symbols):
         own = panel.has_session[:, column]
-        moves = pd.Series(np.diff(np.log(panel.close[own, column])), index=panel.dates[own][1:])
-        by_year = moves.groupby(moves.index.year)
+        days = panel.dates[own][1:]
+        moves = pd.Series(np.diff(np.log(panel.close[own, column])), index=days)
+        by_year = moves.groupby(days.year)
         table[symbol] = by_year.std(ddof=0).where(by_year.size() >= MIN_RETURNS)
     years = sorted({year for vol in table.values() for year in vol.dropna().index})
     frame = pd.DataFrame(table).T.reindex(index=list(panel.symbols), columns=years)

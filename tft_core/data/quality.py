@@ -18,7 +18,7 @@ from tft_core.data.history import (
     runs,
 )
 from tft_core.data.panel import MarketPanel
-from tft_core.data.report import BarFinding
+from tft_core.data.report import BarFinding, Severity
 from tft_core.errors import ConfigError
 
 
@@ -69,8 +69,8 @@ def quality_summary(
     told = [(f.symbol, f.rule) for f in bar_findings(panel, limits, history=history)]
     if told:
         found = pd.DataFrame(told, columns=["symbol", "rule"])
-        joined = {s: ",".join(sorted(set(g))) for s, g in found.groupby("symbol")["rule"]}
-        codes.update(joined)
+        joined = {str(s): ",".join(sorted(set(g))) for s, g in found.groupby("symbol")["rule"]}
+        codes.update(pd.Series(joined))
     table["findings"] = codes
     return table.reindex(columns=list(SUMMARY_COLUMNS))
 
@@ -164,11 +164,11 @@ def _symbol_findings(
     days, close, returns = _own(panel, column)
     found: list[BarFinding] = []
 
-    def tell(rule: str, severity: str, message: str, at: int | None, value: float) -> None:
+    def tell(rule: str, severity: Severity, message: str, at: int | None, value: float) -> None:
         found.append(
             BarFinding(
                 rule=rule,
-                severity=severity,  # type: ignore[arg-type]
+                severity=severity,
                 message=f"{symbol} {message}",
                 symbol=symbol,
                 day=None if at is None else days[at].item(),

@@ -1,11 +1,10 @@
 """The market store: one DuckDB file of bars with their vintages, and reads as of an instant.
 
-What a row must be to come in is decided in ``ingest`` and ``rules``; here it is kept, restated
-without forgetting, and read back as it was known. ``connection`` opens the file.
+What a row must be to come in is decided in ``ingest`` and ``rules``, how it is kept in
+``store_writing``; here it is read back as it was known. ``connection`` opens the file.
 """
 
 import difflib
-import json
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -19,12 +18,14 @@ import pandas as pd
 
 from tft_core.config import load_settings
 from tft_core.data import store_sql
+from tft_core.data import store_writing as writing
 from tft_core.data.connection import Connection
-from tft_core.data.history import HISTORY_SESSIONS, findings_in
-from tft_core.data.ingest import PreparedBars, prepare_bars, prepare_instruments, prepare_series
+from tft_core.data.facts import prepare_instruments, prepare_series
+from tft_core.data.ingest import prepare_bars
 from tft_core.data.moments import AsOf, DateLike, as_of_instant, session_day, utc_naive
 from tft_core.data.panel import FIELDS, MarketPanel
 from tft_core.data.report import IngestReport
+from tft_core.data.store_schema import require_schema
 from tft_core.errors import DataError, UnknownSymbolError
 from tft_core.schema import array_hash
 
@@ -65,7 +66,7 @@ class MarketDataStore:
         self._as_of = as_of_instant(as_of)
         self._db = Connection(self.path, read_only, lock_timeout_s)
         try:
-            self._check_schema()
+            require_schema(self._db, self.path, make=not read_only)
         except BaseException:
             self._db.close()
             raise
@@ -119,38 +120,21 @@ class MarketDataStore:
             source, instruments=_overlay(self.instruments(), facts), source_name=source_name
         )
         with self._db.transaction():
-            number = self._next_ingestion()
+            number = writing.next_ingestion(self._db)
             for frame in (prepared.instruments, facts):
                 if frame is not None:
-                    self._upsert_instruments(frame)
-            new, restated, unchanged = self._keep_bars(prepared, moment, number)
-            quarantined = self._keep_quarantine(prepared, number)
+                    writing.upsert_instruments(self._db, frame)
+            new, restated, unchanged = writing.keep_bars(self._db, prepared, moment, number)
+            quarantined = writing.keep_quarantine(self._db, prepared, number)
             report = prepared.report(
-                history=self._findings_of(prepared, number),
+                history=writing.findings_of(self._db, prepared, number),
                 ingestion_id=number,
                 ingested_at=moment,
                 new=new,
                 restated=restated,
                 unchanged=unchanged,
             )
-            self._db.run(
-                "INSERT INTO ingestions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    number,
-                    moment,
-                    "bars",
-                    report.source,
-                    report.rows_in,
-                    report.accepted,
-                    report.flagged,
-                    report.quarantined,
-                    report.exact_duplicates,
-                    new,
-                    restated,
-                    quarantined,
-                    json.dumps(report.to_dict(), sort_keys=True),
-                ],
-            )
+            writing.log_ingestion(self._db, report, newly_quarantined=quarantined)
         return report
 
     def set_instruments(self, frame: pd.DataFrame | str | os.PathLike[str]) -> None:
@@ -167,7 +151,7 @@ class MarketDataStore:
         self._require_writable("set instruments")
         facts = prepare_instruments(frame)
         with self._db.transaction():
-            self._upsert_instruments(facts)
+            writing.upsert_instruments(self._db, facts)
 
     def ingest_series(self, frame: pd.DataFrame | str | os.PathLike[str]) -> int:
         """Take in point-in-time values of exogenous series.
@@ -184,15 +168,8 @@ class MarketDataStore:
         self._require_writable("ingest series")
         rows = prepare_series(frame)
         source = "DataFrame" if isinstance(frame, pd.DataFrame) else str(frame)
-        with self._db.transaction(), self._db.registered(staged_series=rows):
-            before = self._db.scalar("SELECT count(*) FROM series_vintages")
-            self._db.run(store_sql.INSERT_SERIES)
-            new = self._db.scalar("SELECT count(*) FROM series_vintages") - before
-            self._db.run(
-                "INSERT INTO ingestions (ingestion_id, ingested_at, kind, source, accepted, new) "
-                "VALUES (?, ?, 'series', ?, ?, ?)",
-                [self._next_ingestion(), _now(), source, len(rows), new],
-            )
+        with self._db.transaction():
+            new = writing.keep_series(self._db, rows, source, _now())
         return new
 
     # -- reading -----------------------------------------------------------------------------
@@ -444,67 +421,6 @@ class MarketDataStore:
         return {"path": str(self.path), **facts}
 
     # -- inside ------------------------------------------------------------------------------
-
-    def _check_schema(self) -> None:
-        tables = {row[0] for row in self._db.rows("SELECT table_name FROM duckdb_tables()")}
-        if not tables and not self.read_only:
-            with self._db.transaction():
-                self._db.run(store_sql.SCHEMA)
-            return
-        if "store_meta" not in tables:
-            raise DataError(
-                f"{self.path} must be a market store, found a DuckDB file with "
-                f"{', '.join(sorted(tables)) or 'no tables'}; give another path"
-            )
-        version = self._db.scalar("SELECT schema_version FROM store_meta")
-        if version != store_sql.SCHEMA_VERSION:
-            raise DataError(
-                f"{self.path} must have store schema {store_sql.SCHEMA_VERSION}, found {version}; "
-                "ingest your files into a new store"
-            )
-
-    def _keep_bars(
-        self, prepared: PreparedBars, moment: datetime, number: int
-    ) -> tuple[int, int, int]:
-        with self._db.registered(staged=prepared.clean):
-            self._db.run(store_sql.STAGE_INCOMING, [moment])
-        counts = dict(self._db.run("SELECT news, count(*) FROM incoming GROUP BY news"))
-        self._db.run(store_sql.INSERT_BARS, [number])
-        if counts.get("restated"):
-            self._db.run(store_sql.SUPERSEDE)
-        self._judge_histories(number)
-        self._db.run("DROP TABLE incoming")
-        return counts.get("new", 0), counts.get("restated", 0), counts.get("unchanged", 0)
-
-    def _judge_histories(self, number: int) -> None:
-        """Look for faults in the histories that changed, and withhold what can't be true."""
-        changed = self._db.run_frame(store_sql.CHANGED_HISTORIES, [HISTORY_SESSIONS])
-        found = findings_in(changed)
-        if found.empty:
-            return
-        with self._db.registered(staged_findings=found):
-            self._db.run(store_sql.INSERT_FINDINGS, [number])
-        self._db.run(store_sql.WITHHOLD, [number])
-
-    def _findings_of(self, prepared: PreparedBars, number: int) -> pd.DataFrame:
-        with self._db.registered(staged_bars=prepared.clean):
-            return self._db.run_frame(store_sql.FINDINGS_OF_INGESTION, [number])
-
-    def _keep_quarantine(self, prepared: PreparedBars, number: int) -> int:
-        if prepared.quarantined.empty:
-            return 0
-        with self._db.registered(staged_quarantine=prepared.quarantined):
-            return self._db.run(store_sql.INSERT_QUARANTINE, [number])[0][0]
-
-    def _upsert_instruments(self, facts: pd.DataFrame) -> None:
-        columns = [name for name in facts.columns if name != "symbol"]
-        with self._db.registered(staged_instruments=facts):
-            self._db.run(store_sql.ADD_INSTRUMENTS)
-            if columns:
-                self._db.run(store_sql.update_instruments(columns))
-
-    def _next_ingestion(self) -> int:
-        return self._db.scalar("SELECT coalesce(max(ingestion_id), 0) + 1 FROM ingestions")
 
     def _require_writable(self, what: str) -> None:
         if self.read_only:

@@ -12,9 +12,7 @@ from datetime import datetime
 
 SCHEMA_VERSION = 2
 
-SCHEMA = f"""
-CREATE TABLE store_meta (schema_version INTEGER NOT NULL);
-INSERT INTO store_meta VALUES ({SCHEMA_VERSION});
+_BARS = """
 CREATE TABLE bar_vintages (
     date DATE NOT NULL, symbol VARCHAR NOT NULL,
     open DOUBLE, high DOUBLE, low DOUBLE, close DOUBLE NOT NULL,
@@ -30,6 +28,12 @@ CREATE TABLE history_findings (
     symbol VARCHAR NOT NULL, date DATE NOT NULL, last_date DATE NOT NULL, value DOUBLE NOT NULL,
     known_at TIMESTAMP NOT NULL
 );
+"""
+
+SCHEMA = f"""
+CREATE TABLE store_meta (schema_version INTEGER NOT NULL);
+INSERT INTO store_meta VALUES ({SCHEMA_VERSION});
+{_BARS}
 CREATE TABLE instruments (
     symbol VARCHAR PRIMARY KEY, asset_class VARCHAR, exchange VARCHAR, currency VARCHAR,
     cost_bps DOUBLE, cost_vol DOUBLE, publication_lag_days INTEGER, description VARCHAR
@@ -57,6 +61,28 @@ def _same(left: str, right: str) -> str:
 
 
 _NAMED = ", ".join(_VALUES)
+
+# Schema 1 knew no faults that only later bars show: nothing withheld, no findings of histories
+FROM_SCHEMA_1 = f"""
+DROP VIEW bars;
+ALTER TABLE bar_vintages RENAME TO bar_vintages_1;
+{_BARS}
+INSERT INTO bar_vintages
+SELECT date, symbol, {_NAMED}, available_at, superseded_at, NULL, flags, ingestion_id
+FROM bar_vintages_1 ORDER BY rowid;
+DROP TABLE bar_vintages_1;
+UPDATE store_meta SET schema_version = 2;
+"""
+
+# Every bar, as if all of them had just come
+STAGE_ALL = """
+CREATE OR REPLACE TEMP TABLE incoming AS
+SELECT symbol, date, 'new' AS news FROM bar_vintages WHERE superseded_at IS NULL
+"""
+
+LOG_MIGRATION = """
+INSERT INTO ingestions (ingestion_id, ingested_at, kind, source) VALUES (?, ?, 'migration', ?)
+"""
 _CARRIED = ", ".join(f"s.{v}" for v in _VALUES)
 
 # A row without a given instant is known at the end of its session day plus lag if the bar is

@@ -48,7 +48,7 @@ def synthetic_market(
         holidays: Each asset skips its own 1 % of the weekdays.
     """
     rng = np.random.default_rng(seed)
-    dates = pd.bdate_range(pd.Timestamp(start), periods=n_sessions, unit="us")
+    dates = pd.bdate_range(pd.Timestamp(start), periods=n_sessions).as_unit("us")
     symbols = np.array([f"S{i:02d}" for i in range(n_assets)], dtype=object)
     shape = (n_sessions, n_assets)
     daily_vol = vol_ann / TRADING_DAYS_PER_YEAR**0.5

@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from tft_core.errors import ConfigError
 from tft_core.metrics import sharpe_ann
-from tft_core.schema import TRADING_DAYS_PER_YEAR
+from tft_core.schema import TRADING_DAYS_PER_YEAR, PathName
 
 Verdict = Literal["better", "not_distinguishable", "worse"]
 MIN_DAYS = 60
@@ -99,7 +99,7 @@ def compare(
 
 def choose_path(
     records: Sequence[pd.DataFrame], *, confidence: float = 0.9, seed: int = 42
-) -> Literal["tuned", "default"]:
+) -> PathName:
     """Which path the next fold ships, from the records of earlier folds alone.
 
     The default configuration is shipped unless tuning is shown to be better; "not

@@ -96,7 +96,7 @@ def medoid_cover(
     share = common_rows / np.maximum(rows_of[None, :], 1.0)
     pull = np.where(linked, np.abs(np.nan_to_num(r)) * share, 0.0)
     stand_in = np.arange(len(r))
-    undecided = linked.any(axis=1)
+    undecided = np.any(linked, axis=1)
     while undecided.any():
         centrality = np.round(pull @ undecided, 9)
         order = np.lexsort((np.arange(len(r)), -rows_of, -centrality))

@@ -12,8 +12,7 @@ import pandas as pd
 from tft_core.errors import SelectionError
 from tft_core.feature_selection.chance import shadow_threshold
 
-RECORD_COLUMNS = (
-    "fold",
+RUN_COLUMNS = (
     "seed",
     "feature",
     "is_shadow",
@@ -27,6 +26,7 @@ RECORD_COLUMNS = (
 for every input of a run whose network gave all of them 0); ``lift`` is relative to an even share;
 ``perm_*`` are what permuting the input changes on validation rows (mean absolute position;
 Sharpe lost); ``ig`` is integrated gradients. All but ``weight`` may be NaN: not measured."""
+RECORD_COLUMNS = ("fold", *RUN_COLUMNS)
 
 WEIGHT, PERMUTATION = "weight", "perm_dposition"
 """The two kinds of evidence a selection may rest on."""

@@ -76,6 +76,7 @@ class StabilityReport:
         return self.verdict in (TOO_FEW_FOLDS, NOT_ABOVE_CHANCE)
 
     def to_dict(self) -> dict[str, Any]:
+        """The report in plain types; a figure that is undefined is ``None``."""
         return {
             "stable_features": list(self.stable_features),
             "stability_scores": _numbers(self.stability_scores),

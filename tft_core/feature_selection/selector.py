@@ -128,6 +128,7 @@ class FeatureSelector:
         return table.join(checked.drop(columns=[c for c in checked.columns if c in table.columns]))
 
     def to_dict(self) -> dict[str, Any]:
+        """Settings and all records in plain types, as a checkpoint carries them."""
         numbers = self.records.to_dict(orient="list")
         return {
             "format": _FORMAT,

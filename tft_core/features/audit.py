@@ -90,7 +90,7 @@ def causality_audit(
             "moved_by_cut": moved[0],
             "moved_by_poison": moved[1],
             "first_date": [market.dates[r] if r < len(market.dates) else pd.NaT
-                           for r in first_move],
+                           for r in first_move.tolist()],
             "is_causal": moved.sum(axis=0) == 0,
         }
     )  # fmt: skip

@@ -71,7 +71,7 @@ class MarketGrid:
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.is_member.shape  # type: ignore[return-value]
+        return self.is_member.shape
 
     def align(
         self, packed: Float[np.ndarray, "asset session"], newest: int | None = None

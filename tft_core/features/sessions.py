@@ -155,7 +155,7 @@ class OwnSessions:
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.close.shape  # type: ignore[return-value]
+        return self.close.shape
 
     def asked(self, values: np.ndarray) -> np.ndarray:
         """The columns of an array that are asked for."""

@@ -71,7 +71,8 @@ def session_status(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """(code, detail) per symbol; the detail is given where there is more than the code."""
     stamp = walk.dates[index]
-    row = int(inputs.panel.dates.get_loc(stamp))
+    row = inputs.panel.dates.get_loc(stamp)
+    assert isinstance(row, int)  # no date stands twice
     codes: dict[str, str] = {}
     details: dict[str, str] = {}
     for column, symbol in enumerate(walk.symbols):
@@ -118,5 +119,5 @@ def explain_sessions(
     made = ensemble.attribute(rows, end_rows, walk.output.member_z[:, chosen], workers=workers)
     return {
         (stamps[place], rows.symbols[rows.asset_id[row]]): (made, i)
-        for i, (place, row) in enumerate(zip(chosen, end_rows, strict=True))
+        for i, (place, row) in enumerate(zip(chosen.tolist(), end_rows, strict=True))
     }

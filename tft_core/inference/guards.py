@@ -244,7 +244,7 @@ def refuse_bad_output(
     """Refuse a model whose output is not a number: its weights are broken."""
     bad = np.flatnonzero(~np.isfinite(output.member_z).all(axis=0))
     if len(bad):
-        row = end_rows[bad[0]]
+        row = int(end_rows[bad[0]])
         raise Refusal(
             "invalid_output",
             f"every output must be finite, found {output.member_z[:, bad[0]].tolist()} for "

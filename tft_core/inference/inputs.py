@@ -100,7 +100,7 @@ class MarketInputs:
     @property
     def has_bars(self) -> Bool[np.ndarray, " asset"]:
         """True for assets with at least one session in the window."""
-        return np.isfinite(self.close).any(axis=0)
+        return np.any(np.isfinite(self.close), axis=0)
 
     @cached_property
     def sigma_carried(self) -> Float[np.ndarray, "time asset"]:
@@ -157,7 +157,7 @@ def _compounded(market: MarketPanel, dates: pd.DatetimeIndex) -> np.ndarray:
 
 def _calendar(market: MarketPanel, exchanges: pd.Series) -> Bool[np.ndarray, "time asset"]:
     """True where each asset's exchange trades; one that nobody knows trades on weekdays."""
-    has_bars = market.has_session.any(axis=0)
+    has_bars = np.any(market.has_session, axis=0)
     # a calendar takes a second to load: only those of assets that have bars here are asked
     asked = {exchanges[s] for s, has in zip(market.symbols, has_bars, strict=True) if has}
     known = {exchange: session_mask(exchange, market.dates) for exchange in sorted(asked)}

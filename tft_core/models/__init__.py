@@ -1,0 +1,1 @@
+"""X-Trend and its rivals as plain modules: variable selection, encoders, contexts, losses."""

@@ -1,6 +1,7 @@
 """The network's configuration and its presets."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -192,10 +193,11 @@ class XTrendConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
+        """Every field in plain types; ``from_dict`` gives the same configuration back."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "XTrendConfig":
+    def from_dict(cls, values: Mapping[str, Any]) -> "XTrendConfig":
         """Rebuild from ``to_dict``; unknown and missing keys are refused."""
         names = {field.name for field in fields(cls)}
         wrong = sorted(names ^ set(values))

@@ -104,7 +104,7 @@ class FoldedBatch(torch.autograd.Function):
 
     @staticmethod
     @custom_fwd(device_type="cuda", cast_inputs=torch.float32)
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         x: Float[Tensor, "variable row"],
         slope: Float[Tensor, "variable unit"],
@@ -150,7 +150,9 @@ class FoldedBatch(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     @custom_bwd(device_type="cuda")
-    def backward(ctx: Any, g: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch names no arguments
+        ctx: Any, g: Tensor, *_: Tensor
+    ) -> tuple[Tensor | None, ...]:
         x, h, mix, gain, is_real, mean, cov, scale, folded, *seen = ctx.saved_tensors
         n_rows = h.shape[2] if is_real is None else is_real.sum()
         ratio = gain / scale

@@ -29,7 +29,8 @@ ROLES = ("query", "key", "value", "decoder")
 class ContextRows(NamedTuple):
     """The contexts a batch shares, and which of them each target attends to."""
 
-    index: Int[Tensor, "pool step"]
+    # nobody asks this tuple where a value stands
+    index: Int[Tensor, "pool step"]  # pyright: ignore[reportIncompatibleMethodOverride]
     """Into the batch's rows; N (one past the last row) is padding."""
     group: Int[Tensor, " pool"]
     choice: Int[Tensor, "batch context"]
@@ -47,7 +48,7 @@ class Batch(NamedTuple):
     """Slot of the row's asset in ``entity``."""
     entity: Int[Tensor, " group"]
     """Embedding index of each asset of the batch; 0 is the unknown asset."""
-    index: Int[Tensor, "batch step"]
+    index: Int[Tensor, "batch step"]  # pyright: ignore[reportIncompatibleMethodOverride]
     """Target windows, into the rows; N is padding."""
     window_group: Int[Tensor, " batch"]
     target_part: Int[Tensor, " some_row"]

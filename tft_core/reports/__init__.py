@@ -1,0 +1,1 @@
+"""Pages and plots: self-contained HTML and PNG bytes, the same for the same data."""

@@ -44,28 +44,30 @@ WIDTH_IN, HEIGHT_IN, DPI = 5.2, 3.0, 160
 _FEW_BARS = 5
 TALL_WIDTH_IN = 4.7
 """Plots with a label per row are narrower, so that the labels stay readable on a phone."""
-_STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.edgecolor": SOFT,
-    "axes.labelcolor": SOFT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": LINE,
-    "grid.linewidth": 0.7,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "text.color": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "figure.facecolor": "white",
-    "figure.constrained_layout.use": True,
-}
+_STYLE = mpl.RcParams(
+    {
+        "font.family": "DejaVu Sans",
+        "font.size": 9.5,
+        "axes.titlesize": 11,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.edgecolor": SOFT,
+        "axes.labelcolor": SOFT,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": LINE,
+        "grid.linewidth": 0.7,
+        "xtick.color": SOFT,
+        "ytick.color": SOFT,
+        "text.color": INK,
+        "legend.frameon": False,
+        "legend.fontsize": 8.5,
+        "figure.facecolor": "white",
+        "figure.constrained_layout.use": True,
+    }
+)
 
 
 @contextmanager
@@ -111,9 +113,7 @@ def say_nothing(ax: Axes, text: str) -> None:
 
 
 def legend_below(ax: Axes, n_columns: int = 3) -> None:
-    ax.figure.legend(  # type: ignore[union-attr]
-        *ax.get_legend_handles_labels(), loc="outside lower center", ncols=n_columns
-    )
+    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=n_columns)
 
 
 def bar_height(n_bars: int, *, each: float = 0.2, least: float = 1.8) -> float:
@@ -173,7 +173,7 @@ def heat_map(
                 format=PercentFormatter(1.0, decimals=0) if percent else None,
             )
             bar.set_label(bar_label)
-            bar.outline.set_visible(False)  # type: ignore[operator]
+            bar.outline.set_visible(False)
     return png.getvalue()
 
 

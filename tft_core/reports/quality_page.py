@@ -4,10 +4,6 @@ One page for the partition's bars (``market_data``), for bars and features (``me
 and for a whole store (``tft quality``).
 """
 
-# pandas 3.1 types frame[...] and most methods as unions that no call narrows
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
-# pyright: reportGeneralTypeIssues=false
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -91,7 +87,7 @@ class BarsView:
         return cls(
             panel=store.panel(symbols, first, last, as_of=last),
             findings=findings[findings["date"].between(pd.Timestamp(first), pd.Timestamp(last))],
-            exchanges=store.instruments()["exchange"].to_dict(),
+            exchanges={str(s): e for s, e in store.instruments()["exchange"].items()},
             quarantined={str(rule): int(count) for rule, count in rejected.items()},
         )
 
@@ -182,7 +178,7 @@ def _bars_section(bars: BarsView, told: pd.DataFrame, gaps: pd.DataFrame) -> Sec
         Card("withheld bars", f"{withheld}", "warn" if withheld else "good"),
         Card("quarantined rows", f"{quarantined:,}", "warn" if quarantined else "good"),
     ]
-    low = float(min(0.9, presence.min(axis=None, skipna=True))) if presence.size else 0.0
+    low = float(min(0.9, presence.min().min())) if presence.size else 0.0
     figures = [
         Figure(
             timeline_png(life_spans(panel), gaps, told[told["date"].notna()]),
@@ -291,7 +287,7 @@ def _gaps_block(gaps: pd.DataFrame) -> Block:
 def _coverage_section(coverage: pd.DataFrame) -> Section:
     by_group = coverage.mean(axis=0).sort_values().rename("coverage").to_frame()
     empty = int((by_group["coverage"] == 0).sum())
-    mean = float(coverage.stack().mean())
+    mean = float(pd.Series(coverage.to_numpy().ravel()).mean())
     return Section(
         "Coverage of features",
         [

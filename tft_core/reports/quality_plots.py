@@ -1,8 +1,5 @@
 """The plots of the data-quality page: who traded when, what was found where, and large moves."""
 
-# pandas 3.1 types frame[...] and most methods as unions that no call narrows
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -54,7 +51,8 @@ def by_year_png(
 
 def relative_volatility_png(volatility: pd.DataFrame, title: str) -> bytes:
     """Each symbol's yearly volatility in doublings of its own median: symbols × years."""
-    doublings = np.log2(volatility.div(volatility.median(axis=1), axis=0).where(volatility > 0))
+    ratio = volatility.div(volatility.median(axis=1), axis=0).where(volatility > 0)
+    doublings = ratio.transform(np.log2)
     return heat_map(
         _few_years(doublings),
         title,

@@ -89,7 +89,7 @@ def _gate_blocks(data: TearSheetData) -> list[Block]:
 def _headline_cards(data: TearSheetData) -> list[Card]:
     if SHIPPED not in data.metrics.index:
         return []
-    shipped = data.metrics.loc[SHIPPED]
+    shipped = data.metrics.loc[SHIPPED].to_dict()
     sharpe = float(shipped.get("sharpe_net", float("nan")))
     tone: Tone = "good" if sharpe > 0 else "bad" if sharpe <= 0 else ""
     error = cell_text(shipped.get("sharpe_se"), "")
@@ -100,7 +100,7 @@ def _headline_cards(data: TearSheetData) -> list[Card]:
         ("max_drawdown", "max drawdown"),
         ("turnover_ann", "turnover p.a."),
     ):
-        if name in shipped.index:
+        if name in shipped:
             cards.append(Card(text, cell_text(float(shipped[name]), name)))
     return cards
 
@@ -187,7 +187,7 @@ def _evidence_blocks(data: TearSheetData) -> list[Block]:
 
 def _period_blocks(paths: pd.DataFrame, data: TearSheetData) -> list[Block]:
     return [
-        Table(data.by_fold.rename_axis(data.by_fold.index.name or "fold"), "By test window")
+        Table(data.by_fold.rename_axis(str(data.by_fold.index.name or "fold")), "By test window")
         if len(data.by_fold)
         else Absent("No test window is complete yet."),
         Table(yearly_table(paths), "By year: the shipped path, then net Sharpe ratios of all paths")
@@ -199,7 +199,7 @@ def _period_blocks(paths: pd.DataFrame, data: TearSheetData) -> list[Block]:
 def _asset_blocks(data: TearSheetData) -> list[Block]:
     if data.by_asset.empty:
         return [Absent("Contributions by asset were not recorded.")]
-    table = data.by_asset.rename_axis(data.by_asset.index.name or "symbol")
+    table = data.by_asset.rename_axis(str(data.by_asset.index.name or "symbol"))
     table = table.sort_values("contribution", ascending=False)
     figures = [
         Figure(

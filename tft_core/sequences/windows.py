@@ -139,6 +139,7 @@ def minibatches(
         numbers, place = np.unique(together, return_inverse=True)
         order = np.lexsort((rng.random(n), rng.permutation(len(numbers))[place]))
     pairs = bears_loss.sum(axis=1)
+    parts: list[Int64[np.ndarray, " window"]] = []
     for n_parts in range(n_batches, n + 1):
         parts = _join_small(np.array_split(order, n_parts), pairs)
         if len(parts) >= n_batches:

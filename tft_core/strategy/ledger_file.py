@@ -44,6 +44,21 @@ CREATE TABLE positions (
 )
 
 
+def ledger_version(path: Path) -> int | None:
+    """Version of an existing ledger, whether it can be read today or not; ``None``: no file.
+
+    Raises:
+        LedgerError: The file is no SQLite data base.
+    """
+    if not path.exists():
+        return None
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            return db.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.Error as error:
+        raise LedgerError(f"{path} must be a ledger, found: {error}; restore it") from error
+
+
 class LedgerFile:
     """Opens the file for one call at a time; it is made on first use.
 

@@ -60,9 +60,11 @@ class StrategyRegistry:
         self._strategies[name] = strategy
 
     def get(self, strategy_id: str) -> StrategyProtocol | None:
+        """The strategy of this id; ``None`` where there is none."""
         return self._strategies.get(strategy_id)
 
     def list_ids(self) -> list[str]:
+        """Every id, in alphabetic order."""
         return sorted(self._strategies)
 
     def all(self) -> list[StrategyProtocol]:

@@ -1,0 +1,1 @@
+"""From rows to an ensemble: steps, epochs, early stopping, refits, exploration."""

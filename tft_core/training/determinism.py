@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 import torch.utils.deterministic as strictness
 
+from tft_core.errors import ConfigError
+
 FILL = "fill_uninitialized_memory"
 
 
@@ -14,7 +16,15 @@ def pinned(seed: int, threads: int, device: str = "cpu") -> Iterator[None]:
     """Seed PyTorch, fix its thread count and ask for deterministic kernels, for this block.
 
     The caller's generator state, thread count and flags are restored at the end.
+
+    Raises:
+        ConfigError: There is no such device.
     """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(
+            f"training.device must be one of this machine, found {device!r} with a torch "
+            f'{torch.__version__} that sees no GPU; set it to "cpu" (docs/gpu.md)'
+        )
     threads_before = torch.get_num_threads()
     strict_before = torch.are_deterministic_algorithms_enabled()
     warn_before = torch.is_deterministic_algorithms_warn_only_enabled()

@@ -30,16 +30,6 @@ from tft_core.training.evaluation import diversified, net_by_row, scored_rows
 from tft_core.training.loop import MemberResult, train_member
 from tft_core.training.progress import Progress
 
-RECORD_COLUMNS = (
-    "seed",
-    "feature",
-    "is_shadow",
-    "weight",
-    "lift",
-    "perm_dposition",
-    "perm_dsharpe",
-    "ig",
-)
 SHADOW_PREFIX = "shadow::"
 SHIFTS = 4
 """Most shadows of one feature."""
@@ -93,8 +83,8 @@ class ExplorationResult:
     """One fold's exploration."""
 
     records: pd.DataFrame
-    """``RECORD_COLUMNS``, one row per seed and feature, shadows included; the caller adds
-    the fold."""
+    """``feature_selection.evidence.RUN_COLUMNS``, one row per seed and feature, shadows included;
+    the caller adds the fold."""
     histories: pd.DataFrame
     val_sharpe_members: tuple[float, ...]
     best_epochs: tuple[int, ...]

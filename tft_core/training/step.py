@@ -4,7 +4,7 @@ The same code runs eagerly and inside a captured CUDA graph: nothing in it depen
 value that lies on the device.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -148,7 +148,7 @@ class TrainingStep:
         penalty = self.member.penalty()
         return loss if penalty is None else loss + scalars.penalty_share * penalty
 
-    def _precision(self) -> AbstractContextManager[None]:
+    def _precision(self) -> nullcontext[None] | torch.autocast:
         if not self.config.amp:
             return nullcontext()
         return torch.autocast(self.config.device, dtype=torch.bfloat16)

@@ -75,9 +75,10 @@ class AblationResult:
     def comparisons(self) -> pd.DataFrame:
         """Top against all and against each random draw of its size: paired differences."""
         rows = []
-        for arm in (a for a in self.daily if a.startswith("top ")):
+        arms = [str(a) for a in self.daily]
+        for arm in (a for a in arms if a.startswith("top ")):
             size = arm.removeprefix("top ")
-            others = [a for a in self.daily if a == ALL or a.startswith(f"random {size} #")]
+            others = [a for a in arms if a == ALL or a.startswith(f"random {size} #")]
             for other in others:
                 told = compare(
                     self.daily[arm].to_numpy(), self.daily[other].to_numpy(), names=(arm, other)
@@ -129,7 +130,7 @@ class AblationResult:
     def to_dict(self) -> dict[str, Any]:
         def plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
             return [
-                {k: finite_or_none(v) if isinstance(v, float) else v for k, v in row.items()}
+                {str(k): finite_or_none(v) if isinstance(v, float) else v for k, v in row.items()}
                 for row in frame.to_dict("records")
             ]
 

@@ -83,7 +83,7 @@ def sheet_data(
     )
 
 
-def in_order(paths: Iterable[str]) -> list[str]:
+def in_order(paths: Iterable[object]) -> list[str]:
     """Names of paths as every table shows them: shipped, tuned, default, then the baselines."""
     first = [SHIPPED, "tuned", "default"]
     names = [str(name) for name in paths]
@@ -93,12 +93,12 @@ def in_order(paths: Iterable[str]) -> list[str]:
 def path_metrics(daily: pd.DataFrame) -> pd.DataFrame:
     """Figures of each path, with the flat cost at which its mean return turns 0."""
     rows = {}
-    parts = dict(iter(daily.groupby("path")))
+    parts = {str(path): part for path, part in daily.groupby("path")}
     for path in in_order(parts):
         part = parts[path]
         net, gross, turnover = (part[n].to_numpy() for n in ("net", "gross", "turnover"))
         traded = float(turnover.sum())
-        rows[str(path)] = {
+        rows[path] = {
             **summary(net, gross, turnover),
             "break_even_bps": float(gross.sum()) / traded * 1e4 if traded > 0.0 else float("nan"),
         }

@@ -205,8 +205,7 @@ def _fill_slippage_bps(workspace: Workspace, fills: pd.DataFrame, held: pd.DataF
                 "every fill must be of a published session and symbol at a positive price, found "
                 f"{symbol} on {session.date()} at {price}"
             )
-        size = traded.at[session, symbol]
-        reference = entry.at[session, symbol]
+        size, reference = traded[symbol].at[session], entry[symbol].at[session]
         if np.isfinite(reference):  # the close of t+1 is not there yet for the newest session
             paid += size * (price / reference - 1.0)
             total += abs(size)

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from tft_core.data.store import MarketDataStore
+from tft_core.data.connection import without_writers
 from tft_core.errors import BackupError
 from tft_core.schema import canonical_json
 
@@ -210,7 +210,7 @@ def _still(path: Path, scratch: Path) -> Iterator[Path]:
         with closing(source), closing(sqlite3.connect(copy)) as out:
             source.backup(out)
     elif path.suffix == ".duckdb":
-        with MarketDataStore(path, read_only=True):  # no writer beside it
+        with without_writers(path):
             shutil.copyfile(path, copy)
     else:
         yield path

@@ -236,7 +236,7 @@ def test_a_failure_in_the_middle_of_an_ingestion_leaves_the_store_as_it_was(
     def fail(*_: object) -> int:
         raise RuntimeError("disk on fire")
 
-    monkeypatch.setattr(store, "_keep_quarantine", fail)
+    monkeypatch.setattr("tft_core.data.store_writing.keep_quarantine", fail)
     with pytest.raises(RuntimeError, match="disk on fire"):
         store.ingest(MARKET.assign(close=MARKET["close"] * 2, high=MARKET["high"] * 2))
     assert (store.data_hash(), store.summary()) == before

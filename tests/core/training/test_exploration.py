@@ -6,13 +6,13 @@ import torch
 from row_tables import planted_rows, poisoned, split
 
 from tft_core.errors import ConfigError
+from tft_core.feature_selection.evidence import RUN_COLUMNS
 from tft_core.models.batching import RowTensors
 from tft_core.models.config import XTrendConfig
 from tft_core.sequences import epoch_windows
 from tft_core.training.config import TrainingConfig
 from tft_core.training.evaluation import diversified_sharpe
 from tft_core.training.exploration import (
-    RECORD_COLUMNS,
     SHADOW_PREFIX,
     SHIFTS,
     ExplorationConfig,
@@ -48,7 +48,7 @@ def result():
 
 def test_the_record_holds_every_feature_and_shadow_of_every_seed(result) -> None:
     records = result.records
-    assert tuple(records.columns) == RECORD_COLUMNS
+    assert tuple(records.columns) == RUN_COLUMNS
     assert len(records) == 2 * 14
     real = records[~records["is_shadow"]]
     np.testing.assert_allclose(real.groupby("seed")["weight"].sum(), 1.0, rtol=1e-9)

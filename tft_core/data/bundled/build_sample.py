@@ -7,13 +7,10 @@ Reads ``demo_bundle.parquet`` (which symbols, which dates, stocks, WTI) and
 compress to a sixth of what the derived floats take.
 """
 
-# pandas 3.1 types frame[...] and most methods as unions that no call narrows
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
-# pyright: reportReturnType=false, reportIndexIssue=false, reportOperatorIssue=false
-
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,12 +40,13 @@ def write(name: str, frame: pd.DataFrame, decimals: dict[str, int]) -> None:
     table = pa.Table.from_pandas(frame, preserve_index=False)
     table = table.replace_schema_metadata({"decimals": json.dumps(decimals, sort_keys=True)})
     whole = [c for c in frame.columns if c != "symbol"]
+    dictionary: Any = ["symbol"] if "symbol" in frame else False  # pyarrow has no annotations
     pq.write_table(
         table,
         HERE / name,
         compression="zstd",
         compression_level=19,
-        use_dictionary=["symbol"] if "symbol" in frame else False,
+        use_dictionary=dictionary,
         column_encoding=dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
         write_statistics=False,
     )
@@ -64,7 +62,7 @@ def main(folder: Path) -> None:
     fx = bundle[bundle["asset_class"] == "currency"].merge(rates, on=["date", "symbol"])
     wide = fx.pivot(index="day", columns="symbol", values="eur_rate")
     wide.columns = [str(c).removesuffix("USD") for c in wide.columns]
-    decimals = {name: decimals_of(wide[name].dropna()) for name in wide}
+    decimals = {str(name): decimals_of(rate.dropna()) for name, rate in wide.items()}
     ints = {n: scaled(wide[n].dropna(), d).reindex(wide.index) for n, d in decimals.items()}
     frame = pd.DataFrame(ints).astype("Int32").rename_axis("day").reset_index()
     write("ecb_eur_rates.parquet", frame, decimals)

@@ -8,6 +8,7 @@ from tft_core.training_pipeline.artifacts import Draft
 from tft_core.training_pipeline.phases import (
     checkpoint,
     market,
+    out_of_sample,
     production,
     selection,
     serving,
@@ -34,7 +35,7 @@ PHASES: dict[str, Phase] = {
     "vsn_stability_report": Phase(selection.vsn_stability_report),
     "optuna_study": Phase(tuning.optuna_study, ("n_trials", "timeout_seconds")),
     "production_fold": Phase(production.production_fold, ("seed", "n_seeds")),
-    "out_of_sample": Phase(production.out_of_sample),
+    "out_of_sample": Phase(out_of_sample.out_of_sample),
     "production_checkpoint": Phase(checkpoint.production_checkpoint, ("force_reason",)),
     "inference": Phase(serving.inference),
     "strategy_signals": Phase(serving.strategy_signals),

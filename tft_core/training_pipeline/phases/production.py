@@ -1,10 +1,10 @@
-"""Phases ``production_fold`` and ``out_of_sample``: train what would ship, and walk it."""
+"""Phase ``production_fold``: train what would ship, twice, and save both as candidates."""
 
+import json
 import platform
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tft_core.baselines import BASELINES
 from tft_core.checkpoint_manager import CheckpointMetadata
 from tft_core.checks import Finding, training_converged
 from tft_core.confidence import Calibration
 from tft_core.data.universe import UniverseConfig
 from tft_core.errors import ArtifactError
-from tft_core.evidence import EvidenceLedger
 from tft_core.features.builder import FeatureConfig
 from tft_core.folds import FoldConfig
 from tft_core.hp_tuner import SearchSpace, TunerConfig
-from tft_core.inference import ServingConfig, TFTInferencePipeline
+from tft_core.inference import TFTInferencePipeline
 from tft_core.models.config import XTrendConfig
-from tft_core.positions import CostConfig, PositionConfig, walk_positions
-from tft_core.reports.plots import equity_png, training_curves
-from tft_core.schema import MODEL_TYPE, content_hash, finite_or_none
+from tft_core.positions import CostConfig, PositionConfig
+from tft_core.reports.plots import training_curves
+from tft_core.schema import MODEL_TYPE, PathName, canonical_json, content_hash, finite_or_none
 from tft_core.training.config import TrainingConfig
 from tft_core.training.progress import ConsoleProgress
 from tft_core.training.walk_forward import EnsembleResult, train_ensemble
@@ -35,20 +33,16 @@ from tft_core.training_pipeline.epochs import epochs_table
 from tft_core.training_pipeline.graph import study_key
 from tft_core.training_pipeline.phases.selection import read_stability, shipped_features
 from tft_core.training_pipeline.phases.tuning import default_params, default_values
-from tft_core.training_pipeline.record import record_path, wide_net
 from tft_core.training_pipeline.rows import (
     FoldData,
     TrainingRows,
-    load_fold_data,
     load_training_data,
     training_rows,
 )
 from tft_core.training_pipeline.workspace import Progress, Workspace
 
-PATHS = ("default", "tuned")
+PATHS: tuple[PathName, ...] = ("default", "tuned")
 N_QUANTILES = 11
-BASELINE_HISTORY = timedelta(days=3 * 366)
-"""Enough for every rule: the MACD blend reads 504 sessions."""
 LIBRARIES = (
     "torch", "numpy", "scipy", "pandas", "scikit-learn", "TA-Lib", "duckdb", "optuna",
     "exchange_calendars", "safetensors",
@@ -114,81 +108,6 @@ def production_fold(
     )
 
 
-def out_of_sample(
-    workspace: Workspace, key: str, draft: Draft, overrides: Mapping[str, Any], progress: Progress
-) -> None:
-    """Walk the fold's candidates and the baselines through its test window, net of costs."""
-    fold = workspace.plan.fold(key)
-    data = load_fold_data(
-        workspace,
-        workspace.plan.upto(workspace.plan.next_key(key)),
-        start=fold.train_start,
-    )
-    window = np.flatnonzero(data.dates >= pd.Timestamp(fold.test_start))
-    universe = workspace.dated_universe(data.panel.symbols)
-    records, configs, frames = {}, {}, []
-    for path in PATHS:
-        # the limits of serving: what would not have been traded is not in the record either
-        pipeline = TFTInferencePipeline.from_checkpoint(
-            candidate(workspace, key, path),
-            serving=workspace.settings.build(ServingConfig, "serving"),
-        )
-        first, last = data.dates[window[0]].date(), data.dates[window[-1]].date()
-        walk = pipeline.walk(data.inputs(), first, last)
-        configs[path] = pipeline.positions_config
-        records[path] = record_path(data, universe, window, walk.positions, configs[path])
-        frames.append(_positions_frame(walk.dates, walk.symbols, path, walk.raw, walk.positions))
-    base = workspace.settings.build(PositionConfig, "positions")
-    for name, raw in _baseline_outputs(workspace, key, data).items():
-        # a rule's full position is 1; scaled to the model's largest so that the same
-        # smoothing and caps apply (the Sharpe ratio does not depend on it)
-        positions = walk_positions(raw[window] * base.max_position, base)
-        records[name] = record_path(data, universe, window, positions, base)
-        configs[name] = base
-        frames.append(
-            _positions_frame(data.dates[window], data.panel.symbols, name, raw[window], positions)
-        )
-    EvidenceLedger.under(workspace.settings.home).record_look(
-        workspace.artifacts.read("production_fold", key).content_hash, [key], "out_of_sample"
-    )
-    daily = pd.concat([record.frame(path) for path, record in records.items()], ignore_index=True)
-    draft.write_frame("daily.parquet", daily)
-    draft.write_frame("positions.parquet", pd.concat(frames, ignore_index=True))
-    draft.write_frame("by_asset.parquet", _by_asset(records, data))
-    draft.write_json("metrics.json", {path: record.figures() for path, record in records.items()})
-    table = pd.DataFrame({path: record.figures() for path, record in records.items()}).T
-    draft.write_frame("table_metrics.parquet", table.rename_axis("path").reset_index())
-    draft.write_bytes("equity.png", equity_png(wide_net(daily)))
-    for path, record in records.items():
-        draft.summary[f"sharpe_net_{path}"] = record.figures()["sharpe_net"]
-    draft.summary.update(
-        n_days=len(records["default"].dates),
-        sharpe_se=records["default"].figures()["sharpe_se"],
-        max_drawdown_default=records["default"].figures()["max_drawdown"],
-        turnover_ann_default=records["default"].figures()["turnover_ann"],
-        first=str(records["default"].dates[0].date()),
-        last=str(records["default"].dates[-1].date()),
-    )
-
-
-def _baseline_outputs(workspace: Workspace, key: str, data: FoldData) -> dict[str, np.ndarray]:
-    """Raw outputs of the rules on the dates and symbols of ``data``.
-
-    They read further back than the fold trains: a rule must not lack its year of history
-    because the network was given a short training window.
-    """
-    fold = workspace.plan.fold(key)
-    history = load_fold_data(
-        workspace,
-        workspace.plan.upto(workspace.plan.next_key(key)),
-        features=workspace.builder().feature_names[:1],
-        start=None if fold.train_start is None else fold.train_start - BASELINE_HISTORY,
-    )
-    rows = history.dates.get_indexer(data.dates)
-    columns = pd.Index(history.panel.symbols).get_indexer(list(data.panel.symbols))
-    return {name: rule(history.close)[rows][:, columns] for name, rule in BASELINES.items()}
-
-
 def candidate(workspace: Workspace, key: str, path: str) -> Path:
     """Registry directory of the candidate that a fold's training saved for a path.
 
@@ -242,7 +161,7 @@ def _train(
 def _metadata(
     workspace: Workspace,
     key: str,
-    path: str,
+    path: PathName,
     data: FoldData,
     part: TrainingRows,
     result: EnsembleResult,
@@ -401,48 +320,9 @@ def _selector(workspace: Workspace, key: str) -> dict[str, Any]:
     return workspace.artifacts.read("vsn_stability_report", key).json("report.json")
 
 
-def _positions_frame(
-    dates: pd.DatetimeIndex,
-    symbols: tuple[str, ...],
-    path: str,
-    raw: np.ndarray,
-    positions: np.ndarray,
-) -> pd.DataFrame:
-    time, asset = np.nonzero(np.isfinite(raw))
-    return pd.DataFrame(
-        {
-            "date": dates[time],
-            "symbol": np.asarray(symbols, dtype=object)[asset],
-            "path": path,
-            "raw": raw[time, asset],
-            "position": positions[time, asset],
-        }
-    )
-
-
-def _by_asset(records: Mapping[str, Any], data: FoldData) -> pd.DataFrame:
-    return pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "path": path,
-                    "symbol": data.panel.symbols,
-                    "net": record.by_asset.sum(axis=0),
-                }
-            )
-            for path, record in records.items()
-        ],
-        ignore_index=True,
-    )
-
-
 def _plain(config: Any) -> dict[str, Any]:
     """A config dataclass as JSON values; dates become ISO text."""
-    import json
-
-    from tft_core.schema import canonical_json
-
     return json.loads(canonical_json(asdict(config)))
 
 
-__all__ = ["PATHS", "confidence_knots", "git_commit", "out_of_sample", "production_fold"]
+__all__ = ["PATHS", "confidence_knots", "git_commit", "production_fold"]

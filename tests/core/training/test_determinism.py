@@ -1,0 +1,31 @@
+"""What decides whether a seed gives the same weights is pinned for a block, then put back."""
+
+import pytest
+import torch
+
+from tft_core.errors import ConfigError
+from tft_core.training.determinism import pinned
+
+
+def test_a_seed_gives_the_same_numbers_and_the_callers_generator_goes_on() -> None:
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    with pinned(7, threads=1):
+        first = torch.rand(4)
+        assert torch.are_deterministic_algorithms_enabled() and torch.get_num_threads() == 1
+    with pinned(7, threads=1):
+        assert torch.equal(torch.rand(4), first)
+    assert torch.equal(torch.rand(3), expected)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_gpu_that_is_not_there_is_an_error_and_no_slower_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with (
+        pytest.raises(ConfigError, match=r"found 'cuda' with a torch .* that sees no GPU"),
+        pinned(7, threads=1, device="cuda"),
+    ):
+        pass
