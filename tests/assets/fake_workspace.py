@@ -2,11 +2,13 @@
 
 An artifact's content follows from its upstream artifacts' content, its settings and its
 overrides, as that of the real phases does. ``market.json`` in the home stands for the store,
-``faults.json`` makes phases find or refuse something.
+``faults.json`` makes phases find, refuse or wait for something.
 """
 
 import dataclasses
 import json
+import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,8 @@ class FakeWorkspace:
                 content["bars"] = self._bars(key)
                 draft.made_from["store"] = content_hash(content["bars"])
             draft.write_json("content.json", content)
+            if "waits_while" in faults:
+                self._wait(Path(faults["waits_while"]))
             draft.write_text("report.html", "<h1>report</h1>")
             draft.summary.update(sharpe_ann=0.5, n_upstream=len(upstream), undefined=None)
             for code in faults.get("finds", ()):
@@ -81,6 +85,13 @@ class FakeWorkspace:
     def health(self) -> tuple[Finding, ...]:
         findings = self._read("faults.json").get("health", [])
         return tuple(Finding(code, severity, message) for severity, code, message in findings)
+
+    @staticmethod
+    def _wait(gate: Path) -> None:
+        """Write this process's number into a file, and go on once that is removed."""
+        gate.write_text(str(os.getpid()))
+        while gate.exists():
+            time.sleep(0.02)
 
     def _upstream(self, asset: str, key: str) -> list[Artifact]:
         if SPECS[asset].partitions == "session":

@@ -1,6 +1,7 @@
 """Jobs, schedules, executors, dead runs, and what people set for one run."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 import time
@@ -191,6 +192,15 @@ def test_a_process_is_known_by_its_start_too() -> None:
     if start:
         assert is_gone(f"{host}:{pid}:{int(start) - 1}")  # the number was given away again
     assert not is_gone(f"another-{host}:1:1")  # not ours to tell
+
+
+def test_a_process_that_ended_and_that_nobody_waited_for_is_gone() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        name = process_name(child.pid)
+        assert not is_gone(name)
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, and still in the table
+        assert is_gone(name) == Path("/proc/self/stat").exists()
 
 
 def test_a_killed_run_is_ended_and_its_slot_given_back() -> None:
