@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from tft_assets.resources import WorkspaceFactory
+from tft_core import errors
 from tft_core.checks import Finding
 from tft_core.config import Settings
-from tft_core.errors import ConfigError, TrainingError
+from tft_core.errors import ConfigError, TftError
 from tft_core.folds import FoldConfig, WalkForward
+from tft_core.inference import Refusal
+from tft_core.logs import get_logger, log_context
 from tft_core.schema import content_hash
 from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore
 from tft_core.training_pipeline.graph import SPECS, code_version, made_from
@@ -49,8 +52,8 @@ class FakeWorkspace:
         if asset == "market_data" and values:
             raise ConfigError(f"overrides of {asset} must be empty, found {values}")
         faults = self._read("faults.json").get(f"{asset}/{key}", {})
-        if "refuses" in faults:
-            raise TrainingError(faults["refuses"])
+        if "refuses" in faults and self._strikes(asset, key):
+            raise _refusal(faults)
         upstream = self._upstream(asset, key)
         if progress:
             progress(f"{asset} {key}")
@@ -61,10 +64,14 @@ class FakeWorkspace:
                 content["bars"] = self._bars(key)
                 draft.made_from["store"] = content_hash(content["bars"])
             draft.write_json("content.json", content)
+            if "says" in faults:
+                with log_context(asset=asset, fold=key):
+                    get_logger("tft_core.fake").info(faults["says"])
             if "waits_while" in faults:
                 self._wait(Path(faults["waits_while"]))
             draft.write_text("report.html", "<h1>report</h1>")
             draft.summary.update(sharpe_ann=0.5, n_upstream=len(upstream), undefined=None)
+            draft.summary.update(faults.get("summary", {}))
             for code in faults.get("finds", ()):
                 severity, _, name = code.partition(" ")
                 draft.findings.append(Finding(name, severity, f"{name} does not hold"))
@@ -85,6 +92,16 @@ class FakeWorkspace:
     def health(self) -> tuple[Finding, ...]:
         findings = self._read("faults.json").get("health", [])
         return tuple(Finding(code, severity, message) for severity, code, message in findings)
+
+    def _strikes(self, asset: str, key: str) -> bool:
+        """Whether a fault that passes (``times``) is still there; counts it."""
+        all_faults = self._read("faults.json")
+        fault = all_faults[f"{asset}/{key}"]
+        if "times" not in fault:
+            return True
+        fault["times"] -= 1
+        (self.settings.home / "faults.json").write_text(json.dumps(all_faults))
+        return fault["times"] >= 0
 
     @staticmethod
     def _wait(gate: Path) -> None:
@@ -111,6 +128,14 @@ class FakeWorkspace:
     def _read(self, name: str) -> dict[str, Any]:
         path = self.settings.home / name
         return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _refusal(faults: Mapping[str, Any]) -> TftError:
+    """A refusal with a code, or an error of the type named (by default a ``TrainingError``)."""
+    if "code" in faults:
+        return Refusal(faults["code"], faults["refuses"])
+    error: type[TftError] = getattr(errors, faults.get("as", "TrainingError"))
+    return error(faults["refuses"])
 
 
 class FakeWorkspaceFactory(WorkspaceFactory):
