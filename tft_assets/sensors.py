@@ -3,11 +3,15 @@
 from datetime import UTC, datetime
 
 import dagster as dg
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from tft_assets.alerts import Seen, new_alerts, night_missed
+from tft_assets.arrivals import Watch, observed, wants_refit
 from tft_assets.jobs import AssetJob
+from tft_assets.resources import LifecycleWorkspace
 from tft_assets.runs import sweep_dead_runs
 from tft_core.config import Settings
+from tft_core.errors import StoreLockedError
 from tft_core.schema import LIVE_FOLD
 from tft_core.training_pipeline.config import OperationsConfig
 from tft_core.upkeep.alerts import AlertBook
@@ -89,3 +93,58 @@ def alerts_sensor(settings: Settings, operations: OperationsConfig) -> dg.Sensor
         )
 
     return alerts
+
+
+def new_data_sensor(
+    job: AssetJob, workspace: LifecycleWorkspace, operations: OperationsConfig
+) -> dg.SensorDefinition:
+    """Notice new and restated bars, show what they make stale, and refit if that is wished for.
+
+    A tick compares the times of a few files; the store is opened only after they have changed.
+
+    Args:
+        job: ``refit``, or ``live_fold`` where steps run on other machines.
+    """
+    partition = LIVE_FOLD if job.name == "live_fold" else None
+
+    @dg.sensor(
+        name="new_data",
+        job=job,
+        minimum_interval_seconds=120,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description="Observes the market store when it has changed, so that assets made from older "
+        "bars are shown as stale; starts a refit where operations.refit_after_sessions or "
+        "refit_after_restated is set and reached, at most once for the same bars.",
+    )
+    def new_data(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        watch, stamp = Watch.from_text(context.cursor), workspace.arrivals_stamp()
+        if not stamp:
+            return dg.SkipReason("There is no market store yet; run `tft ingest`.")
+        if stamp == watch.stamp:
+            return dg.SkipReason(f"Nothing has changed. {watch.said}")
+        unfinished = dg.RunsFilter(job_name=job.name, statuses=list(NOT_FINISHED_STATUSES))
+        if context.instance.get_runs_count(unfinished):
+            return dg.SkipReason(f"{job.name} is at work; the store is looked into afterwards.")
+        try:
+            found = workspace.arrivals()
+        except StoreLockedError as error:
+            return dg.SkipReason(f"The store is being written: {error}")
+        asks = wants_refit(found, operations, watch.requested)
+        request = dg.RunRequest(
+            # the number too: bars that come back to what they were are news again
+            run_key=f"{found.version}-{found.ingestion}",
+            partition_key=partition,
+            tags={"tft/new_data": found.sentence},
+        )
+        return dg.SensorResult(
+            run_requests=[request] if asks else [],
+            skip_reason=None if asks else dg.SkipReason(found.sentence),
+            asset_events=[
+                observed(key, version)
+                for key, version in found.versions.items()
+                if watch.versions.get(key) != version
+            ],
+            cursor=watch.after(stamp, found, asked=asks).to_text(),
+        )
+
+    return new_data

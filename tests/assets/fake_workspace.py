@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from tft_core.errors import ConfigError, TftError
 from tft_core.folds import FoldConfig, WalkForward
 from tft_core.inference import Refusal
 from tft_core.logs import get_logger, log_context
-from tft_core.schema import content_hash
+from tft_core.schema import LIVE_FOLD, content_hash
+from tft_core.training_pipeline.arrivals import VERSION_DIGITS, Arrivals
 from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore
 from tft_core.training_pipeline.graph import SPECS, code_version, made_from
 
@@ -71,6 +73,10 @@ class FakeWorkspace:
                 self._wait(Path(faults["waits_while"]))
             draft.write_text("report.html", "<h1>report</h1>")
             draft.summary.update(sharpe_ann=0.5, n_upstream=len(upstream), undefined=None)
+            if asset == "market_data":
+                draft.summary["data_hash"] = draft.made_from["store"][:VERSION_DIGITS]
+            if asset == "production_fold":
+                draft.summary["trained_through"] = max(self._bars(LIVE_FOLD), default="")
             draft.summary.update(faults.get("summary", {}))
             for code in faults.get("finds", ()):
                 severity, _, name = code.partition(" ")
@@ -88,6 +94,35 @@ class FakeWorkspace:
         pairs = made_from(asset, key, self.plan, self.retune_every)
         now = [self.artifacts.current(a, k) for a, k in pairs]
         return artifact.made_from == {a.name: a.content_hash for a in now if a is not None}
+
+    def arrivals_stamp(self) -> str:
+        store = self.settings.home / "market.json"
+        return store.read_text() if store.exists() else ""
+
+    def arrivals(self) -> Arrivals:
+        """Days after the model's newest; a day that is gone counts as restated."""
+        versions = {
+            key: content_hash(self._bars(key))[:VERSION_DIGITS]
+            for key in self.plan.keys
+            if key == LIVE_FOLD or self.artifacts.current("market_data", key) is not None
+        }
+        market = self._read("market.json")
+        if market.get("locked"):
+            raise errors.StoreLockedError("held by PID 12")
+        model = self.artifacts.current("production_fold", LIVE_FOLD)
+        days, through = self._bars(LIVE_FOLD), None
+        if model is not None:
+            through = date.fromisoformat(model.summary["trained_through"])
+        bars = self.artifacts.current("market_data", LIVE_FOLD)
+        return Arrivals(
+            versions=versions,
+            ingestion=market.get("ingestion", 1),
+            newest=date.fromisoformat(days[-1]),
+            trained_through=through,
+            sessions=sum(through is not None and day > through.isoformat() for day in days),
+            restated=market.get("restated", 0),
+            is_stale=bars is not None and bars.summary["data_hash"] != versions[LIVE_FOLD],
+        )
 
     def health(self) -> tuple[Finding, ...]:
         findings = self._read("faults.json").get("health", [])
@@ -167,8 +202,9 @@ class Home:
             )
         }
 
-    def set_market(self, *days: str) -> None:
-        (self.path / "market.json").write_text(json.dumps({"days": list(days)}))
+    def set_market(self, *days: str, **facts: Any) -> None:
+        """The store's days; ``restated``, ``ingestion`` and ``locked`` as facts beside them."""
+        (self.path / "market.json").write_text(json.dumps({"days": list(days), **facts}))
 
     def set_faults(self, faults: Mapping[str, Any]) -> None:
         (self.path / "faults.json").write_text(json.dumps(faults))

@@ -39,11 +39,18 @@ class Lifecycle:
         return cls(workspace, LifecyclePartitions.from_plan(workspace.plan, operations))
 
     def asset(
-        self, name: str, *, group: str, kinds: set[str], carries_over: bool = False
+        self,
+        name: str,
+        *,
+        group: str,
+        kinds: set[str],
+        source: str | None = None,
+        carries_over: bool = False,
     ) -> dict[str, Any]:
         """Arguments of ``dg.asset`` that follow from the graph.
 
         Args:
+            source: What it is read from and Dagster only observes, partitioned alike.
             carries_over: True where a session's partition continues the previous session's.
         """
         spec, workspace = SPECS[name], self.workspace
@@ -56,6 +63,8 @@ class Lifecycle:
             )
             for upstream, relation in spec.upstream
         ]
+        if source is not None:
+            deps.append(dg.AssetDep(source, partition_mapping=dg.IdentityPartitionMapping()))
         if carries_over:
             deps.append(dg.AssetDep(name, partition_mapping=PREVIOUS_SESSION))
         return {

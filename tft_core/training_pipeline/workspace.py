@@ -18,6 +18,7 @@ from tft_core.features.builder import FeatureConfig, MegaFeatureBuilder
 from tft_core.folds import FoldConfig, WalkForward
 from tft_core.hp_tuner.config import TunerConfig
 from tft_core.logs import log_context
+from tft_core.training_pipeline.arrivals import Arrivals, arrivals, arrivals_stamp
 from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore
 from tft_core.training_pipeline.config import StoreConfig
 from tft_core.training_pipeline.graph import (
@@ -141,6 +142,14 @@ class Workspace:
         """Whether the store still holds the bars that a ``market_data`` artifact describes."""
         with self.store() as store:
             return artifact.json("rows.json") == market_rows(self, store, artifact.key)
+
+    def arrivals_stamp(self) -> str:
+        """Changes whenever ``arrivals`` could; opens nothing, empty without a store."""
+        return arrivals_stamp(self)
+
+    def arrivals(self) -> Arrivals:
+        """What the store holds beyond what the live fold was made from."""
+        return arrivals(self)
 
     def health(self) -> tuple[Finding, ...]:
         """What is wrong with serving today: stale bars, an old model, drifted inputs."""
