@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import dagster as dg
+from dagster import _check as check
 from dagster._core.events import DagsterEventType
 from dagster._core.storage.event_log.base import EventLogRecord
 
@@ -92,8 +93,7 @@ def failed_run(instance: dg.DagsterInstance, record: EventLogRecord) -> list[Ale
 
 def refused_candidate(record: EventLogRecord) -> list[Alert]:
     """The alert of a candidate that the gate refused; told once, however often it is judged."""
-    made = record.asset_materialization
-    assert made is not None
+    made = check.not_none(record.asset_materialization)
     shown = {name: value.value for name, value in made.metadata.items()}
     if shown.get("gate") != "refused" or shown.get("promoted"):
         return []

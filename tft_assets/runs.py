@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dagster as dg
+from dagster import _check as check
 from dagster._core.events import DagsterEvent
 from dagster._core.execution.context.system import PlanOrchestrationContext
 from dagster._core.execution.plan.plan import ExecutionPlan
@@ -76,8 +77,7 @@ def owned_executor(inner: dg.ExecutorDefinition) -> dg.ExecutorDefinition:
     """The same executor, its runs owned by their worker's process."""
 
     def create(context: dg.InitExecutorContext) -> OwnedExecutor:
-        assert inner.executor_creation_fn is not None
-        return OwnedExecutor(inner.executor_creation_fn(context))
+        return OwnedExecutor(check.not_none(inner.executor_creation_fn)(context))
 
     return dg.ExecutorDefinition(
         name=inner.name,
