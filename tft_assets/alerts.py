@@ -7,8 +7,8 @@ from datetime import datetime
 
 import dagster as dg
 from dagster import _check as check
+from dagster._core.event_api import EventLogRecord
 from dagster._core.events import DagsterEventType
-from dagster._core.storage.event_log.base import EventLogRecord
 
 from tft_assets.failures import failure_of
 from tft_assets.runs import KILLED, PARENT_TAG

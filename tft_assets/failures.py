@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 from dagster._core.events import DagsterEvent
@@ -68,7 +69,7 @@ def failure_of(events: Iterable[DagsterEvent | None]) -> Failed:
     data = step.step_failure_data
     user = data.user_failure_data
     if user is not None and user.description:
-        shown = {name: value.value for name, value in user.metadata.items()}
+        shown: dict[str, Any] = {name: value.value for name, value in user.metadata.items()}
         findings = tuple((code, message) for code, message in shown.get(FINDINGS, ()))
         return Failed(
             user.description, shown.get(CODE, ""), shown.get(ERROR, ""), asset or "", findings
