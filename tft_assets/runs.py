@@ -6,8 +6,12 @@ run's tags before it takes a slot, and each step its own while it works. Every r
 dead ones at its start, and so does the sensor ``dead_runs``.
 """
 
+import multiprocessing
+import multiprocessing.connection
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -102,13 +106,35 @@ def owned(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> Iterato
     tag = f"{PROCESS_TAG}/{context.asset_key.to_user_string()}"
     mine = {tag: process_name(), **tags}
     run = context.instance.get_run_by_id(context.run.run_id)
-    if run is not None and PROCESS_TAG not in run.tags:  # no executor: this process is the run's
+    worker = None if run is None else run.tags.get(PROCESS_TAG)
+    if worker is None:  # no executor: this process is the run's
         mine[PROCESS_TAG] = process_name()
+    else:
+        end_with(worker)
     context.instance.add_run_tags(context.run.run_id, mine)
     try:
         yield
     finally:
         context.instance.add_run_tags(context.run.run_id, {tag: IDLE})
+
+
+def end_with(worker: str) -> None:
+    """Interrupt this step's process when the run's worker that started it has ended.
+
+    Nobody would take what an orphan makes, and its slot would be taken as long as it works.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None or parent.pid is None or worker != process_name(parent.pid):
+        return
+    sentinel = parent.sentinel
+
+    def interrupt() -> None:
+        multiprocessing.connection.wait([sentinel])
+        os.kill(os.getpid(), signal.SIGINT)  # drafts are removed, as at Ctrl-C
+        time.sleep(GRACE_S)
+        os._exit(1)
+
+    threading.Thread(target=interrupt, name="end-with-worker", daemon=True).start()
 
 
 def sweep_dead_runs(instance: dg.DagsterInstance) -> list[str]:

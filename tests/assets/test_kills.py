@@ -169,6 +169,21 @@ def test_a_killed_step_fails_its_living_run_and_gives_its_slot_back(
     assert deployment.home.workspace().is_fresh(ASSET, KEY)
 
 
+def test_a_step_whose_runs_worker_was_killed_ends_with_it(deployment: Deployment) -> None:
+    deployment.environ["TFT_EXECUTOR"] = "multiprocess"
+    run = deployment.materialize()
+    step = deployment.worker()
+    run.kill()
+    run.wait(timeout=30)
+    deployment.wait_until(lambda: state_of(step) in ("", "Z"), "the end of the step", 30.0)
+    assert list(deployment.home.workspace().artifacts.root.glob("*/*/.stage-*")) == []
+    deployment.open_gate()
+    assert deployment.materialize().wait(timeout=150) == 0
+    with deployment.instance() as instance:
+        assert statuses(instance) == ["FAILURE", "SUCCESS"]
+        assert slots_taken(instance) == 0
+
+
 def test_a_killed_server_that_is_started_again_fails_its_run_and_makes_the_partition(
     deployment: Deployment,
 ) -> None:

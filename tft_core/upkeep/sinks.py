@@ -86,7 +86,7 @@ def sinks_of(
     Raises:
         ConfigError: A sink is unknown, or lacks what it needs.
     """
-    names = [name.strip() for name in environ.get(SINKS_ENV, "log").split(",") if name.strip()]
+    names = [name.strip() for name in environ.get(SINKS_ENV, "log").split(",")]
     sinks: list[AlertSink] = []
     for name in names:
         if name == "log":
@@ -101,7 +101,10 @@ def sinks_of(
 def _own(name: str) -> AlertSink:
     module, _, function = name.partition(":")
     if not function:
-        raise ConfigError(f"${SINKS_ENV} must name log, slack or module:function, found {name!r}")
+        raise ConfigError(
+            f"${SINKS_ENV} must name log, slack or module:function, found {name!r}; "
+            "unset it for the log"
+        )
     try:
         return getattr(importlib.import_module(module), function)()
     except (ImportError, AttributeError) as error:

@@ -83,6 +83,7 @@ def test_a_sink_of_ones_own_is_named_by_module_and_function() -> None:
 @pytest.mark.parametrize(
     ("named", "message"),
     [
+        ("", r"log, slack or module:function, found ''; unset it for the log"),
         ("pigeon", r"log, slack or module:function, found 'pigeon'"),
         ("no.such.module:make", r"can be imported, found 'no\.such\.module:make'"),
         ("json:no_such", r"can be imported, found 'json:no_such'"),
