@@ -30,6 +30,8 @@ PROCESS_TAG = "tft/process"
 """The run's worker; with an asset's name after a slash, the process of that step."""
 IDLE = "idle"
 GRACE_S = 10.0
+START_GRACE_S = 2.0
+"""A run that was re-executed has its predecessor's tags until its own worker begins."""
 ENDED_STATES = ("Z", "X")
 """A zombie has ended; where nobody waits for it, as in many containers, its number stays."""
 KILLED = "Its process ended without saying so (killed?)."
@@ -152,7 +154,8 @@ def sweep_dead_runs(instance: dg.DagsterInstance) -> list[str]:
         run = record.dagster_run
         names = [v for tag, v in run.tags.items() if tag.startswith(PROCESS_TAG)]
         at_work = [name for name in names if name != IDLE]
-        if at_work and all(is_gone(name) for name in at_work):
+        has_begun = (record.start_time or 0.0) + START_GRACE_S < time.time()
+        if has_begun and at_work and all(is_gone(name) for name in at_work):
             instance.report_run_failed(run, KILLED)
             ended.add(run.run_id)
             lines.append(f"ended run {run.run_id}: its process is gone")

@@ -26,6 +26,7 @@ from tft_assets.metadata import figure, plot, table
 from tft_assets.progress import Durations, spoken, throttled
 from tft_assets.runs import (
     PROCESS_TAG,
+    START_GRACE_S,
     OwnedExecutor,
     is_gone,
     owned_executor,
@@ -270,6 +271,20 @@ def test_a_run_whose_step_still_works_is_left_alone() -> None:
         idle = {f"{PROCESS_TAG}/optuna_study": "idle"}
         instance.add_run_tags(orphan.run_id, idle)
         assert len(sweep_dead_runs(instance)) == 1
+
+
+def test_a_run_that_is_just_beginning_may_have_the_tags_of_the_run_it_repeats() -> None:
+    with dg.instance_for_test() as instance:
+        inherited = {f"{PROCESS_TAG}/optuna_study": dead_process()}
+        again = instance.create_run_for_job(dummy_job(), tags=inherited)
+        started = dg.DagsterEvent(
+            event_type_value="PIPELINE_START", job_name=again.job_name, message=""
+        )
+        instance.report_dagster_event(started, again.run_id)
+        assert instance.get_run_by_id(again.run_id).status == dg.DagsterRunStatus.STARTED
+        assert sweep_dead_runs(instance) == []
+        time.sleep(START_GRACE_S + 0.1)
+        assert len(sweep_dead_runs(instance)) == 1  # nobody took it over
 
 
 def test_the_sensor_of_dead_runs_runs_from_the_start_and_sweeps(home: Home) -> None:
