@@ -184,15 +184,21 @@ def test_a_refused_candidate_is_told_once_however_often_it_is_judged(tower: Towe
         run_id,
     )
     assert alert.message == f"x_trend/v7: {reasons}"
-    tower.run("refit")
+    judge(tower, **judged, gate_reasons=reasons)
     assert tower.tick() == []
+    judge(tower, **judged | {"checkpoint": "x_trend/v8"}, gate_reasons=reasons)
+    assert [alert.cause for alert in tower.tick()] == ["gate/x_trend/v8"]
 
 
-@pytest.mark.parametrize(("gate", "promoted"), [("passed", True), ("refused", True)])
-def test_a_promoted_candidate_is_no_alarm(tower: Tower, gate: str, promoted: bool) -> None:
-    summary = {"checkpoint": "v7", "gate": gate, "promoted": promoted, "gate_reasons": ""}
-    tower.home.set_faults({"production_checkpoint/all": {"summary": summary}})
-    tower.run("refit")
+def judge(tower: Tower, **shown: object) -> None:
+    """A materialization of the checkpoint with these figures."""
+    made = dg.AssetMaterialization("production_checkpoint", metadata=shown)
+    tower.instance.report_runless_asset_event(made)
+
+
+@pytest.mark.parametrize("gate", ["passed", "refused"])
+def test_a_promoted_candidate_is_no_alarm(tower: Tower, gate: str) -> None:
+    judge(tower, checkpoint="v7", gate=gate, promoted=True, gate_reasons="")
     assert tower.tick() == []
 
 

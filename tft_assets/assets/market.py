@@ -1,6 +1,7 @@
 """Phase 1, data: the store, and the bars of it that a fold may see."""
 
 import dagster as dg
+from dagster import _check as check
 
 from tft_assets.arrivals import MARKET_STORE, observed
 from tft_assets.assets.common import OWNERS, AssetNode, Lifecycle, WorkspaceParam, materialize
@@ -36,7 +37,8 @@ def market_assets(lifecycle: Lifecycle) -> list[AssetNode]:
         report.
         """
         made = materialize(context, workspace)
-        bars = workspace.artifacts.read("market_data", context.partition_key)
+        # also of bars that fail their check, which ``read`` refuses
+        bars = check.not_none(workspace.artifacts.current("market_data", context.partition_key))
         context.log_event(observed(context.partition_key, bars.summary["data_hash"]))
         # the step read the store's version before it was observed: read it again
         context.get_step_execution_context().fetch_external_input_asset_version_info()
