@@ -16,8 +16,9 @@ from tft_assets.assets.tuning import tuning_assets
 from tft_assets.executors import executor_name, is_remote, make_executor
 from tft_assets.jobs import live_fold_job, nightly_inference_job, refit_job, weekly_health
 from tft_assets.resources import WorkspaceFactory, WorkspaceResource
+from tft_assets.runs import owned_executor
 from tft_assets.schedules import monthly_schedule, nightly_schedule, weekly_schedule
-from tft_assets.sensors import promotion_sensor
+from tft_assets.sensors import alerts_sensor, dead_runs_sensor, new_data_sensor, promotion_sensor
 from tft_core.training_pipeline.config import OperationsConfig
 
 
@@ -38,7 +39,7 @@ def build_defs(overrides: Mapping[str, WorkspaceFactory] | None = None) -> dg.De
     lifecycle = Lifecycle.of(workspace)
     operations = workspace.settings.build(OperationsConfig, "operations")
     nightly, refit, live_fold = nightly_inference_job(), refit_job(), live_fold_job()
-    remote = is_remote(executor_name())
+    refitting = live_fold if is_remote(executor_name()) else refit
     return dg.Definitions(
         assets=[
             *market_assets(lifecycle),
@@ -53,9 +54,14 @@ def build_defs(overrides: Mapping[str, WorkspaceFactory] | None = None) -> dg.De
         schedules=[
             nightly_schedule(nightly, operations, workspace.settings.ledger_path),
             weekly_schedule(operations),
-            monthly_schedule(live_fold if remote else refit, operations),
+            monthly_schedule(refitting, operations),
         ],
-        sensors=[promotion_sensor(live_fold, refit)],
+        sensors=[
+            dead_runs_sensor(),
+            alerts_sensor(workspace.settings, operations),
+            new_data_sensor(refitting, workspace, operations),
+            promotion_sensor(live_fold, refit),
+        ],
         resources=resources,
-        executor=make_executor(),
+        executor=owned_executor(make_executor()),
     )

@@ -9,8 +9,9 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
     UnresolvedAssetJobDefinition as AssetJob,  # what dg.define_asset_job returns
 )
 
-from tft_assets.assets.common import WorkspaceParam, failure
-from tft_core.errors import TftError
+from tft_assets.assets.common import WorkspaceParam
+from tft_assets.failures import failed_findings
+from tft_assets.retries import explained
 from tft_core.training_pipeline.graph import GRAPH
 
 HOUR_S = 3600
@@ -54,19 +55,13 @@ def live_fold_job() -> AssetJob:
 @dg.op(description="Freshness of bars, age of the production model, drift of its inputs.")
 def report_health(context: dg.OpExecutionContext, workspace: WorkspaceParam) -> None:
     """Log what the core finds; fail the run where a finding is an error."""
-    try:
+    with explained(context):
         findings = workspace.health()
-    except TftError as error:
-        raise failure(error) from None
     for finding in findings:
         context.log.warning(f"{finding.severity} {finding.code}: {finding.message}")
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
-        raise dg.Failure(
-            description="; ".join(f"{f.code}: {f.message}" for f in errors),
-            metadata={"errors": len(errors), "findings": len(findings)},
-            allow_retries=False,
-        )
+        raise failed_findings(errors)
     context.log.info(f"Healthy, with {len(findings)} warnings.")
 
 

@@ -29,6 +29,7 @@ from dagster._core.definitions.temporal_context import TemporalContext
 from dagster._time import get_current_datetime
 from filelock import FileLock, Timeout
 
+from tft_assets.failures import failure_of
 from tft_assets.metadata import BUILD_SECONDS
 from tft_assets.progress import Durations, spoken
 from tft_assets.resources import LifecycleWorkspace
@@ -205,7 +206,8 @@ def build_missing(
             if not result.success:
                 raise BuildError(
                     f"{need.name} must be built before production_checkpoint, found its run "
-                    f"{result.run_id} failed: {_failure_of(result)}"
+                    f"{result.run_id} failed: "
+                    f"{failure_of(result.all_events).message or 'see its page'}"
                 )
             durations.add(asset, time.monotonic() - started)
             built.append(need)
@@ -263,25 +265,3 @@ def durations_so_far(instance: dg.DagsterInstance, more: Sequence[str] = ()) -> 
 def _counted(found: Sequence[Need]) -> str:
     counts = Counter(need.asset for need in found)
     return ", ".join(f"{asset} {counts[asset]}" for asset in UPSTREAM if counts[asset])
-
-
-def _failure_of(result: dg.ExecuteInProcessResult) -> str:
-    """The failed run's own message: of its failed checks, else of its failed step."""
-    refused = [
-        f"check {e.check_name}: {e.description}"
-        for e in result.get_asset_check_evaluations()
-        if not e.passed and e.severity == dg.AssetCheckSeverity.ERROR
-    ]
-    if refused:
-        return "; ".join(refused)
-    for event in result.all_events:
-        if event.is_step_failure:
-            data = event.step_failure_data
-            if data.user_failure_data and data.user_failure_data.description:
-                return data.user_failure_data.description
-            error = data.error
-            while error is not None and error.cause is not None:
-                error = error.cause
-            if error is not None:
-                return error.message.strip()
-    return "see its page"

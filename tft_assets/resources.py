@@ -10,6 +10,7 @@ from pydantic import Field
 from tft_core.checks import Finding
 from tft_core.config import Settings, load_settings
 from tft_core.folds import WalkForward
+from tft_core.training_pipeline.arrivals import Arrivals
 from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore
 
 
@@ -33,6 +34,8 @@ class LifecycleWorkspace(Protocol):
         progress: Callable[[str], None] | None = None,
     ) -> Artifact: ...
     def is_fresh(self, asset: str, key: str) -> bool: ...
+    def arrivals_stamp(self) -> str: ...
+    def arrivals(self) -> Arrivals: ...
     def health(self) -> tuple[Finding, ...]: ...
 
 

@@ -1,24 +1,41 @@
 """Runs that hold what they no longer use: found by their dead process, ended, slots freed.
 
 A process killed with -9 leaves its run STARTED and its slot of the ``gpu`` pool taken, and
-the next run would wait for it for ever. A training step therefore writes its process into
-its run's tags while it works.
+the next run would wait for it for ever. A run's worker therefore writes its process into the
+run's tags before it takes a slot, and each step its own while it works. Every run looks for
+dead ones at its start, and so does the sensor ``dead_runs``.
 """
 
+import multiprocessing
+import multiprocessing.connection
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dagster as dg
+from dagster import _check as check
+from dagster._core.events import DagsterEvent
+from dagster._core.execution.context.system import PlanOrchestrationContext
+from dagster._core.execution.plan.plan import ExecutionPlan
+from dagster._core.execution.retries import RetryMode
 from dagster._core.storage.dagster_run import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES
 
 PARENT_TAG = "tft/parent_run"
 PROCESS_TAG = "tft/process"
+"""The run's worker; with an asset's name after a slash, the process of that step."""
 IDLE = "idle"
 GRACE_S = 10.0
+START_GRACE_S = 2.0
+"""A run that was re-executed has its predecessor's tags until its own worker begins."""
+ENDED_STATES = ("Z", "X")
+"""A zombie has ended; where nobody waits for it, as in many containers, its number stays."""
+KILLED = "Its process ended without saying so (killed?)."
+"""How a run ends that the sweep found dead; alerts know it by this."""
 
 
 def process_name(pid: int | None = None) -> str:
@@ -39,7 +56,42 @@ def is_gone(name: str) -> bool:
         return True
     except PermissionError:
         return False
-    return start != _start_of(pid)
+    return start != _start_of(pid) or _state_of(pid) in ENDED_STATES
+
+
+class OwnedExecutor(dg.Executor):
+    """An executor whose runs are known by their worker's process, and look for dead runs first."""
+
+    def __init__(self, inner: dg.Executor) -> None:
+        self._inner = inner
+
+    @property
+    def retries(self) -> RetryMode:
+        return self._inner.retries
+
+    def execute(
+        self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
+    ) -> Iterator[DagsterEvent]:
+        instance = plan_context.instance
+        instance.add_run_tags(plan_context.run_id, {PROCESS_TAG: process_name()})
+        for line in sweep_dead_runs(instance):
+            plan_context.log.warning(line)
+        yield from self._inner.execute(plan_context, execution_plan)
+
+
+def owned_executor(inner: dg.ExecutorDefinition) -> dg.ExecutorDefinition:
+    """The same executor, its runs owned by their worker's process."""
+
+    def create(context: dg.InitExecutorContext) -> OwnedExecutor:
+        return OwnedExecutor(check.not_none(inner.executor_creation_fn)(context))
+
+    return dg.ExecutorDefinition(
+        name=inner.name,
+        config_schema=inner.config_schema,  # pyright: ignore[reportArgumentType]
+        requirements=inner.get_requirements,
+        executor_creation_fn=create,
+        description=inner.description,
+    )
 
 
 @contextmanager
@@ -54,15 +106,44 @@ def owned(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> Iterato
         yield
         return
     tag = f"{PROCESS_TAG}/{context.asset_key.to_user_string()}"
-    context.instance.add_run_tags(context.run.run_id, {tag: process_name(), **tags})
+    mine = {tag: process_name(), **tags}
+    run = context.instance.get_run_by_id(context.run.run_id)
+    worker = None if run is None else run.tags.get(PROCESS_TAG)
+    if worker is None:  # no executor: this process is the run's
+        mine[PROCESS_TAG] = process_name()
+    else:
+        end_with(worker)
+    context.instance.add_run_tags(context.run.run_id, mine)
     try:
         yield
     finally:
         context.instance.add_run_tags(context.run.run_id, {tag: IDLE})
 
 
+def end_with(worker: str) -> None:
+    """Interrupt this step's process when the run's worker that started it has ended.
+
+    Nobody would take what an orphan makes, and its slot would be taken as long as it works.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None or parent.pid is None or worker != process_name(parent.pid):
+        return
+    sentinel = parent.sentinel
+
+    def interrupt() -> None:
+        multiprocessing.connection.wait([sentinel])
+        os.kill(os.getpid(), signal.SIGINT)  # drafts are removed, as at Ctrl-C
+        time.sleep(GRACE_S)
+        os._exit(1)
+
+    threading.Thread(target=interrupt, name="end-with-worker", daemon=True).start()
+
+
 def sweep_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """End the runs whose process is gone and free the slots of all runs that have ended.
+    """End the runs whose processes are gone and free the slots of all runs that have ended.
+
+    A run whose worker is gone but one of whose steps still works is left alone until that step
+    has ended: its slot is in use.
 
     Returns:
         One line for each run that was ended or gave back a slot.
@@ -72,8 +153,10 @@ def sweep_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     for record in instance.get_run_records(in_progress):
         run = record.dagster_run
         names = [v for tag, v in run.tags.items() if tag.startswith(PROCESS_TAG)]
-        if any(is_gone(name) for name in names if name != IDLE):
-            instance.report_run_failed(run, "Its process ended without saying so (killed?).")
+        at_work = [name for name in names if name != IDLE]
+        has_begun = (record.start_time or 0.0) + START_GRACE_S < time.time()
+        if has_begun and at_work and all(is_gone(name) for name in at_work):
+            instance.report_run_failed(run, KILLED)
             ended.add(run.run_id)
             lines.append(f"ended run {run.run_id}: its process is gone")
     storage = instance.event_log_storage
@@ -94,6 +177,15 @@ def sweep_dead_runs(instance: dg.DagsterInstance) -> list[str]:
 
 def _start_of(pid: int) -> str:
     """Start time in clock ticks since boot where the system tells it (Linux), else nothing."""
+    return _stat_of(pid, 19)
+
+
+def _state_of(pid: int) -> str:
+    return _stat_of(pid, 0)
+
+
+def _stat_of(pid: int, field: int) -> str:
+    """One of the fields of ``/proc/PID/stat`` after the program's name, which may hold spaces."""
     with suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[field]
     return ""

@@ -90,6 +90,10 @@ class Settings:
         return self.home / "signals.sqlite"
 
     @property
+    def alerts_path(self) -> Path:
+        return self.home / "alerts.sqlite"
+
+    @property
     def reports_dir(self) -> Path:
         return self.home / "reports"
 

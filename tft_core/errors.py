@@ -17,6 +17,10 @@ class DataError(TftError):
     """Market data cannot be understood or used: names the file, row or symbol."""
 
 
+class OutOfOrderError(DataError):
+    """A session must wait for the one before it, which is not published."""
+
+
 class UnknownSymbolError(DataError):
     """A symbol was asked for that the store does not hold."""
 
@@ -55,6 +59,10 @@ class TuningError(TftError):
 
 class ArtifactError(TftError):
     """A stored artifact is missing, damaged, or failed its own check."""
+
+
+class AlertError(TftError):
+    """An alert cannot be kept, or a sink did not take it."""
 
 
 class BackupError(TftError):

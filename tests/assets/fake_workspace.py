@@ -2,21 +2,28 @@
 
 An artifact's content follows from its upstream artifacts' content, its settings and its
 overrides, as that of the real phases does. ``market.json`` in the home stands for the store,
-``faults.json`` makes phases find or refuse something.
+``faults.json`` makes phases find, refuse or wait for something.
 """
 
 import dataclasses
 import json
+import os
+import time
 from collections.abc import Callable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from tft_assets.resources import WorkspaceFactory
+from tft_core import errors
 from tft_core.checks import Finding
 from tft_core.config import Settings
-from tft_core.errors import ConfigError, TrainingError
+from tft_core.errors import ConfigError, TftError
 from tft_core.folds import FoldConfig, WalkForward
-from tft_core.schema import content_hash
+from tft_core.inference import Refusal
+from tft_core.logs import get_logger, log_context
+from tft_core.schema import LIVE_FOLD, content_hash
+from tft_core.training_pipeline.arrivals import VERSION_DIGITS, Arrivals
 from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore
 from tft_core.training_pipeline.graph import SPECS, code_version, made_from
 
@@ -47,8 +54,8 @@ class FakeWorkspace:
         if asset == "market_data" and values:
             raise ConfigError(f"overrides of {asset} must be empty, found {values}")
         faults = self._read("faults.json").get(f"{asset}/{key}", {})
-        if "refuses" in faults:
-            raise TrainingError(faults["refuses"])
+        if "refuses" in faults and self._strikes(asset, key):
+            raise _refusal(faults)
         upstream = self._upstream(asset, key)
         if progress:
             progress(f"{asset} {key}")
@@ -59,8 +66,18 @@ class FakeWorkspace:
                 content["bars"] = self._bars(key)
                 draft.made_from["store"] = content_hash(content["bars"])
             draft.write_json("content.json", content)
+            if "says" in faults:
+                with log_context(asset=asset, fold=key):
+                    get_logger("tft_core.fake").info(faults["says"])
+            if "waits_while" in faults:
+                self._wait(Path(faults["waits_while"]))
             draft.write_text("report.html", "<h1>report</h1>")
             draft.summary.update(sharpe_ann=0.5, n_upstream=len(upstream), undefined=None)
+            if asset == "market_data":
+                draft.summary["data_hash"] = draft.made_from["store"][:VERSION_DIGITS]
+            if asset == "production_fold":
+                draft.summary["trained_through"] = max(self._bars(LIVE_FOLD), default="")
+            draft.summary.update(faults.get("summary", {}))
             for code in faults.get("finds", ()):
                 severity, _, name = code.partition(" ")
                 draft.findings.append(Finding(name, severity, f"{name} does not hold"))
@@ -78,9 +95,55 @@ class FakeWorkspace:
         now = [self.artifacts.current(a, k) for a, k in pairs]
         return artifact.made_from == {a.name: a.content_hash for a in now if a is not None}
 
+    def arrivals_stamp(self) -> str:
+        store = self.settings.home / "market.json"
+        return store.read_text() if store.exists() else ""
+
+    def arrivals(self) -> Arrivals:
+        """Days after the model's newest; a day that is gone counts as restated."""
+        versions = {
+            key: content_hash(self._bars(key))[:VERSION_DIGITS]
+            for key in self.plan.keys
+            if key == LIVE_FOLD or self.artifacts.current("market_data", key) is not None
+        }
+        market = self._read("market.json")
+        if market.get("locked"):
+            raise errors.StoreLockedError("held by PID 12")
+        model = self.artifacts.current("production_fold", LIVE_FOLD)
+        days, through = self._bars(LIVE_FOLD), None
+        if model is not None:
+            through = date.fromisoformat(model.summary["trained_through"])
+        bars = self.artifacts.current("market_data", LIVE_FOLD)
+        return Arrivals(
+            versions=versions,
+            ingestion=market.get("ingestion", 1),
+            newest=date.fromisoformat(days[-1]),
+            trained_through=through,
+            sessions=sum(through is not None and day > through.isoformat() for day in days),
+            restated=market.get("restated", 0),
+            is_stale=bars is not None and bars.summary["data_hash"] != versions[LIVE_FOLD],
+        )
+
     def health(self) -> tuple[Finding, ...]:
         findings = self._read("faults.json").get("health", [])
         return tuple(Finding(code, severity, message) for severity, code, message in findings)
+
+    def _strikes(self, asset: str, key: str) -> bool:
+        """Whether a fault that passes (``times``) is still there; counts it."""
+        all_faults = self._read("faults.json")
+        fault = all_faults[f"{asset}/{key}"]
+        if "times" not in fault:
+            return True
+        fault["times"] -= 1
+        (self.settings.home / "faults.json").write_text(json.dumps(all_faults))
+        return fault["times"] >= 0
+
+    @staticmethod
+    def _wait(gate: Path) -> None:
+        """Write this process's number into a file, and go on once that is removed."""
+        gate.write_text(str(os.getpid()))
+        while gate.exists():
+            time.sleep(0.02)
 
     def _upstream(self, asset: str, key: str) -> list[Artifact]:
         if SPECS[asset].partitions == "session":
@@ -100,6 +163,14 @@ class FakeWorkspace:
     def _read(self, name: str) -> dict[str, Any]:
         path = self.settings.home / name
         return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _refusal(faults: Mapping[str, Any]) -> TftError:
+    """A refusal with a code, or an error of the type named (by default a ``TrainingError``)."""
+    if "code" in faults:
+        return Refusal(faults["code"], faults["refuses"])
+    error: type[TftError] = getattr(errors, faults.get("as", "TrainingError"))
+    return error(faults["refuses"])
 
 
 class FakeWorkspaceFactory(WorkspaceFactory):
@@ -131,8 +202,9 @@ class Home:
             )
         }
 
-    def set_market(self, *days: str) -> None:
-        (self.path / "market.json").write_text(json.dumps({"days": list(days)}))
+    def set_market(self, *days: str, **facts: Any) -> None:
+        """The store's days; ``restated``, ``ingestion`` and ``locked`` as facts beside them."""
+        (self.path / "market.json").write_text(json.dumps({"days": list(days), **facts}))
 
     def set_faults(self, faults: Mapping[str, Any]) -> None:
         (self.path / "faults.json").write_text(json.dumps(faults))

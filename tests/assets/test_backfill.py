@@ -1,56 +1,17 @@
 """Backfills as the daemon does them: the whole graph in waves, sessions in order."""
 
-import json
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import dagster as dg
-import pytest
 from dagster._core.definitions.assets.graph.remote_asset_graph import RemoteWorkspaceAssetGraph
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
-from dagster._core.remote_origin import InProcessCodeLocationOrigin
-from dagster._core.test_utils import (
-    InProcessTestWorkspaceLoadTarget,
-    create_test_daemon_workspace_context,
-)
-from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._daemon.backfill import execute_backfill_iteration
 from fake_workspace import Home
 
 from tft_assets.missing import UPSTREAM
-
-HERE = Path(__file__).parent
-
-
-@pytest.fixture
-def daemon(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkspaceProcessContext]:
-    """A daemon's view of the fake location; runs are executed at once, in this process."""
-    home.sections["folds"]["n_windows"] = 2  # two windows and live: as short as a plan can be
-    monkeypatch.setenv("TFT_EXECUTOR", "in_process")
-    monkeypatch.setenv("FAKE_HOME", str(home.path))
-    monkeypatch.setenv("FAKE_SECTIONS", json.dumps(home.sections))
-    origin = InProcessCodeLocationOrigin(
-        LoadableTargetOrigin(
-            executable_path=sys.executable,
-            python_file=str(HERE / "fake_location.py"),
-            working_directory=str(HERE),
-            attribute="defs",
-        ),
-        location_name="tft",
-    )
-    with (
-        dg.instance_for_test(
-            synchronous_run_launcher=True, synchronous_run_coordinator=True
-        ) as instance,
-        create_test_daemon_workspace_context(
-            InProcessTestWorkspaceLoadTarget(origin), instance
-        ) as made,
-    ):
-        yield made
 
 
 def backfill(

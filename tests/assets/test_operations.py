@@ -1,17 +1,21 @@
 """Jobs, schedules, executors, dead runs, and what people set for one run."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pandas as pd
 import pytest
 import yaml
+from dagster._core.execution.retries import RetryMode
 from fake_workspace import Home
 
 from tft_assets.build import build_defs
@@ -20,7 +24,15 @@ from tft_assets.config import CheckpointOverrides, TrainingOverrides, TuningOver
 from tft_assets.executors import make_executor
 from tft_assets.metadata import figure, plot, table
 from tft_assets.progress import Durations, spoken, throttled
-from tft_assets.runs import PROCESS_TAG, is_gone, process_name, sweep_dead_runs
+from tft_assets.runs import (
+    PROCESS_TAG,
+    START_GRACE_S,
+    OwnedExecutor,
+    is_gone,
+    owned_executor,
+    process_name,
+    sweep_dead_runs,
+)
 from tft_core.errors import ArtifactError, ConfigError
 from tft_core.strategy.ledger import Ledger
 from tft_core.strategy_adapter import STRATEGY_ID
@@ -112,8 +124,9 @@ def test_schedules_and_sensors_ship_stopped_in_the_markets_time_zone(home: Home)
     assert {s.default_status for s in schedules} == {dg.DefaultScheduleStatus.STOPPED}
     assert {s.execution_timezone for s in schedules} == {"Asia/Kolkata"}
     assert [s.cron_schedule for s in schedules] == ["0 18 * * 1-5", "0 9 * * 6", "0 3 1 * *"]
-    sensors = defs.get_repository_def().sensor_defs
-    assert {s.default_status for s in sensors} == {dg.DefaultSensorStatus.STOPPED}
+    sensors = {s.name: s.default_status for s in defs.get_repository_def().sensor_defs}
+    assert sensors.pop("dead_runs") == dg.DefaultSensorStatus.RUNNING  # it starts nothing
+    assert set(sensors.values()) == {dg.DefaultSensorStatus.STOPPED}
 
 
 def test_the_monthly_refit_starts_the_checkpoint_once_a_month(home: Home) -> None:
@@ -191,6 +204,100 @@ def test_a_process_is_known_by_its_start_too() -> None:
     if start:
         assert is_gone(f"{host}:{pid}:{int(start) - 1}")  # the number was given away again
     assert not is_gone(f"another-{host}:1:1")  # not ours to tell
+
+
+def test_a_process_that_ended_and_that_nobody_waited_for_is_gone() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        name = process_name(child.pid)
+        assert not is_gone(name)
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, and still in the table
+        assert is_gone(name) == Path("/proc/self/stat").exists()
+
+
+@dataclasses.dataclass
+class OtherExecutor(dg.Executor):
+    """Looks at the run when it is asked to execute it, and takes its slot."""
+
+    instance: dg.DagsterInstance
+    retries: RetryMode = RetryMode.ENABLED
+
+    def execute(self, plan_context: SimpleNamespace, execution_plan: None) -> Iterator[str]:
+        run = self.instance.get_run_by_id(plan_context.run_id)
+        claim = self.instance.event_log_storage.claim_concurrency_slot("gpu", run.run_id, "step")
+        yield f"{run.tags[PROCESS_TAG]} {claim.is_claimed}"
+
+
+def test_a_run_says_who_works_on_it_and_ends_the_dead_before_it_takes_a_slot() -> None:
+    limits = {"concurrency": {"pools": {"default_limit": 1, "granularity": "op"}}}
+    with dg.instance_for_test(overrides=limits) as instance:
+        storage = instance.event_log_storage
+        dead = instance.create_run_for_job(
+            dummy_job(), status=dg.DagsterRunStatus.STARTED, tags={PROCESS_TAG: dead_process()}
+        )
+        storage.initialize_concurrency_limit_to_default("gpu")
+        assert storage.claim_concurrency_slot("gpu", dead.run_id, "step").is_claimed
+        new = instance.create_run_for_job(dummy_job(), status=dg.DagsterRunStatus.STARTED)
+        lines: list[str] = []
+        plan = SimpleNamespace(
+            instance=instance, run_id=new.run_id, log=SimpleNamespace(warning=lines.append)
+        )
+        executor = OwnedExecutor(OtherExecutor(instance))
+        assert executor.retries == RetryMode.ENABLED
+        assert list(executor.execute(plan, None)) == [f"{process_name()} True"]
+        assert instance.get_run_by_id(dead.run_id).status == dg.DagsterRunStatus.FAILURE
+        assert lines == [
+            f"ended run {dead.run_id}: its process is gone",
+            f"freed the slot of ended run {dead.run_id}",
+        ]
+
+
+@pytest.mark.parametrize("name", ["multiprocess", "in_process"])
+def test_an_owned_executor_is_configured_like_the_one_inside(name: str) -> None:
+    inner = make_executor({"TFT_EXECUTOR": name})
+    owned = owned_executor(inner)
+    assert (owned.name, owned.config_schema) == (inner.name, inner.config_schema)
+    assert owned.get_requirements({}) == inner.get_requirements({})
+
+
+def test_a_run_whose_step_still_works_is_left_alone() -> None:
+    with dg.instance_for_test() as instance:
+        orphan = instance.create_run_for_job(
+            dummy_job(),
+            status=dg.DagsterRunStatus.STARTED,
+            tags={PROCESS_TAG: dead_process(), f"{PROCESS_TAG}/optuna_study": process_name()},
+        )
+        assert sweep_dead_runs(instance) == []
+        idle = {f"{PROCESS_TAG}/optuna_study": "idle"}
+        instance.add_run_tags(orphan.run_id, idle)
+        assert len(sweep_dead_runs(instance)) == 1
+
+
+def test_a_run_that_is_just_beginning_may_have_the_tags_of_the_run_it_repeats() -> None:
+    with dg.instance_for_test() as instance:
+        inherited = {f"{PROCESS_TAG}/optuna_study": dead_process()}
+        again = instance.create_run_for_job(dummy_job(), tags=inherited)
+        started = dg.DagsterEvent(
+            event_type_value="PIPELINE_START", job_name=again.job_name, message=""
+        )
+        instance.report_dagster_event(started, again.run_id)
+        assert instance.get_run_by_id(again.run_id).status == dg.DagsterRunStatus.STARTED
+        assert sweep_dead_runs(instance) == []
+        time.sleep(START_GRACE_S + 0.1)
+        assert len(sweep_dead_runs(instance)) == 1  # nobody took it over
+
+
+def test_the_sensor_of_dead_runs_runs_from_the_start_and_sweeps(home: Home) -> None:
+    with dg.instance_for_test() as instance:
+        dead = instance.create_run_for_job(
+            dummy_job(), status=dg.DagsterRunStatus.STARTED, tags={PROCESS_TAG: dead_process()}
+        )
+        sensor = build_defs(home.resources()).resolve_sensor_def("dead_runs")
+        assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
+        with dg.build_sensor_context(instance=instance) as context:
+            tick = sensor.evaluate_tick(context)
+        assert dead.run_id in tick.skip_message
+        assert instance.get_run_by_id(dead.run_id).status == dg.DagsterRunStatus.FAILURE
 
 
 def test_a_killed_run_is_ended_and_its_slot_given_back() -> None:

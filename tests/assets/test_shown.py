@@ -168,3 +168,13 @@ def test_the_code_location_starts_without_git(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout.strip() == "not a checkout"
+
+
+def test_lines_of_the_core_are_events_of_their_run_and_name_asset_and_fold(home: Home) -> None:
+    home.set_faults({f"market_data/{FIRST}": {"says": "reading bars"}})
+    managed = {"managed_python_loggers": ["tft_core"], "python_log_level": "INFO"}
+    with dg.instance_for_test(overrides={"python_logs": managed}) as instance:
+        run_id = run(home, instance, ["market_data"], FIRST).run_id
+        (event,) = [e for e in instance.all_logs(run_id) if "reading bars" in e.user_message]
+    assert event.user_message == f"[run {run_id[:8]} market_data/{FIRST}] reading bars"
+    assert (event.run_id, event.step_key) == (run_id, "market_data")

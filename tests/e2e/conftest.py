@@ -13,8 +13,9 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
-from served_site import ROOT, Site, end, free_port, wait_for
+from served_site import ROOT, Site, end, wait_for
 
+from tests.support.ports import free_port
 from tests.support.tiny_sample import write_tiny_sample_config
 
 SIZE = {"width": 1280, "height": 800}

@@ -14,8 +14,9 @@ from tft_assets.partitions import PREVIOUS_SESSION, LifecyclePartitions, mapping
 from tft_assets.progress import throttled, with_time_left
 from tft_assets.provenance import code_tags, data_tags
 from tft_assets.resources import LifecycleWorkspace
+from tft_assets.retries import explained
 from tft_assets.runs import owned
-from tft_core.errors import TftError
+from tft_core.logs import log_context
 from tft_core.training_pipeline.config import OperationsConfig
 from tft_core.training_pipeline.graph import SPECS, UNPARTITIONED_KEY, code_version
 
@@ -38,11 +39,18 @@ class Lifecycle:
         return cls(workspace, LifecyclePartitions.from_plan(workspace.plan, operations))
 
     def asset(
-        self, name: str, *, group: str, kinds: set[str], carries_over: bool = False
+        self,
+        name: str,
+        *,
+        group: str,
+        kinds: set[str],
+        source: str | None = None,
+        carries_over: bool = False,
     ) -> dict[str, Any]:
         """Arguments of ``dg.asset`` that follow from the graph.
 
         Args:
+            source: What it is read from and Dagster only observes, partitioned alike.
             carries_over: True where a session's partition continues the previous session's.
         """
         spec, workspace = SPECS[name], self.workspace
@@ -55,6 +63,8 @@ class Lifecycle:
             )
             for upstream, relation in spec.upstream
         ]
+        if source is not None:
+            deps.append(dg.AssetDep(source, partition_mapping=dg.IdentityPartitionMapping()))
         if carries_over:
             deps.append(dg.AssetDep(name, partition_mapping=PREVIOUS_SESSION))
         return {
@@ -81,8 +91,9 @@ def materialize(
 
     Raises:
         dg.Failure: The core refused, with its one-line message; never retried.
+        dg.RetryRequested: A fault that passes by itself was in the way.
     """
-    with owned(context, code_tags(workspace)):
+    with explained(context), owned(context, code_tags(workspace)):
         return made(context, workspace, config)
 
 
@@ -91,29 +102,21 @@ def made(
     workspace: LifecycleWorkspace,
     config: Overrides | None = None,
 ) -> dg.MaterializeResult:
-    """``materialize`` for a body that owns its run already."""
+    """``materialize`` for a body that owns its run already.
+
+    Raises:
+        TftError: The core refused.
+    """
     name = context.asset_key.to_user_string()
     key = context.partition_key if context.has_partition_key else UNPARTITIONED_KEY
     started = time.monotonic()
-    try:
-        progress = throttled(with_time_left(context.log.info))
+    progress = throttled(with_time_left(context.log.info))
+    with log_context(run=context.run.run_id):
         artifact = workspace.build(name, key, config.to_core() if config else {}, progress)
-        results = check_results(artifact)
-        tags = data_tags(workspace, name, key)
-    except TftError as error:
-        raise failure(error) from None
-    context.instance.add_run_tags(context.run.run_id, tags)
+    results = check_results(artifact)
+    context.instance.add_run_tags(context.run.run_id, data_tags(workspace, name, key))
     return dg.MaterializeResult(
         data_version=dg.DataVersion(artifact.content_hash),
         metadata=metadata_of(artifact, seconds=time.monotonic() - started),
         check_results=results,
-    )
-
-
-def failure(error: TftError) -> dg.Failure:
-    """A deliberate error of the core as Dagster shows it: its message, and no retry."""
-    return dg.Failure(
-        description=str(error),
-        metadata={"error": type(error).__name__},
-        allow_retries=False,
     )

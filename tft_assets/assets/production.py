@@ -4,20 +4,13 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from tft_assets.assets.common import (
-    AssetNode,
-    Lifecycle,
-    WorkspaceParam,
-    failure,
-    made,
-    materialize,
-)
+from tft_assets.assets.common import AssetNode, Lifecycle, WorkspaceParam, made, materialize
 from tft_assets.config import CheckpointOverrides, OnMissing, TrainingOverrides
 from tft_assets.executors import executor_name, is_remote
 from tft_assets.missing import build_missing, only_builder, refuse_missing
 from tft_assets.provenance import code_tags
+from tft_assets.retries import explained
 from tft_assets.runs import owned, sweep_dead_runs
-from tft_core.errors import TftError
 
 
 def production_assets(
@@ -66,27 +59,25 @@ def production_assets(
         remote = is_remote(executor_name())
         on_missing = config.on_missing or (OnMissing.fail if remote else OnMissing.build)
         defs = assemble()
-        try:
-            with (
-                only_builder(workspace.settings.home, context.run.run_id),
-                owned(context, code_tags(workspace)),
-            ):
-                for line in sweep_dead_runs(context.instance):
-                    context.log.warning(line)
-                if on_missing is OnMissing.fail:
-                    refuse_missing(context.instance, defs, workspace)
-                else:
-                    build_missing(
-                        context.instance,
-                        defs,
-                        workspace,
-                        parent_run_id=context.run.run_id,
-                        log=context.log.info,
-                    )
-                # the step read its inputs' versions before they were built: read them again
-                context.get_step_execution_context().fetch_external_input_asset_version_info()
-                return made(context, workspace, config)
-        except TftError as error:
-            raise failure(error) from None
+        with (
+            explained(context),
+            only_builder(workspace.settings.home, context.run.run_id),
+            owned(context, code_tags(workspace)),
+        ):
+            for line in sweep_dead_runs(context.instance):
+                context.log.warning(line)
+            if on_missing is OnMissing.fail:
+                refuse_missing(context.instance, defs, workspace)
+            else:
+                build_missing(
+                    context.instance,
+                    defs,
+                    workspace,
+                    parent_run_id=context.run.run_id,
+                    log=context.log.info,
+                )
+            # the step read its inputs' versions before they were built: read them again
+            context.get_step_execution_context().fetch_external_input_asset_version_info()
+            return made(context, workspace, config)
 
     return [production_fold, out_of_sample, production_checkpoint]

@@ -7,6 +7,7 @@ import argparse
 import json
 import logging
 import sys
+import uuid
 from collections.abc import Sequence
 from datetime import date
 from typing import Any
@@ -20,6 +21,7 @@ from tft_core.cli import (
     state_commands,
 )
 from tft_core.errors import ConfigError, FoldError, TftError, UnknownSymbolError
+from tft_core.logs import log_context
 from tft_core.upkeep.pages import DEFAULT_HOST, DEFAULT_PORT
 
 USAGE_ERRORS = (ConfigError, FoldError, UnknownSymbolError)
@@ -49,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         stream=sys.stderr,
     )
     try:
-        answer = arguments.command(arguments)
+        with log_context(run=uuid.uuid4().hex):
+            answer = arguments.command(arguments)
     except TftError as error:
         if arguments.json:
             print(json.dumps({"error": type(error).__name__, "message": str(error)}))

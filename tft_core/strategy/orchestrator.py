@@ -5,7 +5,6 @@ once: a rerun changes nothing. A strategy that fails is reported; the others go 
 """
 
 import json
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
@@ -14,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from tft_core.checkpoint_manager.atomic import locked, make_directory
 from tft_core.errors import StrategyError
+from tft_core.logs import get_logger
 from tft_core.strategy.book import Book, Held, Positions, change, from_signals, size_of
 from tft_core.strategy.ledger import Ledger
 from tft_core.strategy.protocol import Holdings, Signal, StrategyProtocol
@@ -21,7 +21,7 @@ from tft_core.strategy.publication import Leg, Publication
 from tft_core.strategy.registry import StrategyRegistry, default_registry
 
 EventLog = Callable[[dict[str, Any]], None]
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ Compatible with the predecessor's users: a strategy written against its ``BaseSt
 ``StrategyProtocol`` runs unchanged. No strategy of our own is here.
 """
 
-import logging
 import math
 import re
 import time
@@ -28,6 +27,7 @@ from tft_core.checkpoint_manager.atomic import (
 )
 from tft_core.config import load_settings
 from tft_core.errors import StrategyError
+from tft_core.logs import get_logger
 
 DIRECTIONS = ("long", "short", "flat")
 INSTRUMENT_TYPES = ("FUT", "CE", "PE", "SPREAD")
@@ -35,7 +35,7 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _CUSUM_WINDOW = 60
 _CUSUM_MIN_PERIODS = 21
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class SignalError(StrategyError, ValueError):

@@ -4,7 +4,6 @@ A strategy that cannot be loaded stands in ``problems`` with its error; the othe
 """
 
 import importlib
-import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -12,13 +11,14 @@ from types import ModuleType
 from typing import Any
 
 from tft_core.errors import StrategyError
+from tft_core.logs import get_logger
 from tft_core.strategy.protocol import StrategyProtocol
 
 ENTRY_POINT_GROUP = "tft.strategies"
 DEFAULT_MODULES = ("tft_core.strategy_adapter",)
 """Looked at even where the package was not installed, so that its entry points are unknown."""
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

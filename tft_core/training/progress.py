@@ -1,6 +1,5 @@
 """Progress of long training: a bar on a terminal, throttled log lines elsewhere."""
 
-import logging
 import sys
 import time
 from collections.abc import Callable
@@ -8,7 +7,9 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-LOG = logging.getLogger("tft_core.training")
+from tft_core.logs import get_logger
+
+LOG = get_logger("tft_core.training")
 
 
 @dataclass(frozen=True, slots=True)

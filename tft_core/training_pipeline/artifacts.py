@@ -107,6 +107,10 @@ class ArtifactStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    def pointer(self, asset: str, key: str) -> Path:
+        """The file that names the partition's newest artifact; replaced with each new one."""
+        return self.root / asset / key / POINTER
+
     def current(self, asset: str, key: str) -> Artifact | None:
         """The partition's newest artifact, or ``None`` if it was never made."""
         folder = self.root / asset / key

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import date
 
+from tft_core.errors import ConfigError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationsConfig:
@@ -16,6 +18,23 @@ class OperationsConfig:
     """First session that can be backfilled; default the first test day."""
     nightly_hour: int = 23
     """Hour of the nightly run in ``timezone``."""
+    publish_within_hours: int = 6
+    """From the nightly run on; a session that is not published by then is an alarm."""
+    refit_after_sessions: int | None = None
+    """The sensor ``new_data`` starts a refit once the store holds so many sessions more than
+    the live fold was made from; ``None`` never does, it only says so."""
+    refit_after_restated: int | None = None
+    """Likewise for bars that were restated since."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.nightly_hour <= 23:
+            raise ConfigError(
+                f"operations.nightly_hour must lie in 0 … 23, found {self.nightly_hour}"
+            )
+        for name in ("publish_within_hours", "refit_after_sessions", "refit_after_restated"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"operations.{name} must be at least 1, found {value}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,10 @@ Running it again does nothing; after a crash it goes on where it stopped.
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
-from tft_core.data.calendar import last_closed_session, sessions
-from tft_core.errors import DataError
+from tft_core.data.calendar import is_session, last_closed_session, sessions
+from tft_core.errors import OutOfOrderError
 from tft_core.strategy.ledger import Ledger
 from tft_core.strategy_adapter import STRATEGY_ID
 from tft_core.training_pipeline.config import OperationsConfig
@@ -76,6 +77,28 @@ def sessions_due(ledger_path: Path, exchange: str, closed: date) -> list[date]:
     return [d.date() for d in sessions(exchange, newest + timedelta(days=1), closed)]
 
 
+def session_overdue(
+    ledger_path: Path, operations: OperationsConfig, now: datetime
+) -> tuple[date, date] | None:
+    """The newest session that should be published by now and is not, and the newest that is.
+
+    A session is due ``publish_within_hours`` after the nightly run of its day. Before the first
+    live publication nothing is overdue: no night has begun.
+    """
+    newest = newest_live_session(ledger_path)
+    if newest is None:
+        return None
+    late = now.astimezone(ZoneInfo(operations.timezone)) - timedelta(
+        hours=operations.nightly_hour + operations.publish_within_hours
+    )
+    day = late.date()
+    while day > newest:
+        if is_session(operations.exchange, day):
+            return day, newest
+        day -= timedelta(days=1)
+    return None
+
+
 def run_nightly(
     workspace: Workspace, now: datetime | None = None, progress: Progress | None = None
 ) -> NightlyReport:
@@ -110,11 +133,11 @@ def refuse_out_of_order(workspace: Workspace, session: date, before: date | None
         before: The newest session of the universe before ``session``.
 
     Raises:
-        DataError: A session in between has not been published.
+        OutOfOrderError: A session in between has not been published.
     """
     newest = newest_live_session(workspace.settings.ledger_path)
     if newest is not None and before is not None and newest < before < session:
-        raise DataError(
+        raise OutOfOrderError(
             f"sessions must be published in order, found {newest} as the newest before {session} "
             f"while {before} is not; run `tft nightly`, or materialize the sessions between"
         )

@@ -7,11 +7,13 @@ training. No Dagster here; Dagster's executors do the same for its runs.
 import logging
 import multiprocessing as mp
 import time
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Protocol
 
 from tft_core.errors import TrainingError
+from tft_core.logs import begin_context, get_logger, known_context
 from tft_core.training_pipeline.workspace import Workspace
 
 Pair = tuple[str, str]
@@ -58,7 +60,7 @@ def build_side_by_side(workspace: Workspace, watcher: Watcher, workers: int) -> 
     failure: BaseException | None = None
     level = logging.getLogger("tft_core").getEffectiveLevel()
     with ProcessPoolExecutor(
-        workers, mp.get_context("spawn"), initializer=_prepare, initargs=(level,)
+        workers, mp.get_context("spawn"), initializer=_prepare, initargs=(level, known_context())
     ) as pool:
         while (waiting and failure is None) or running:
             if failure is None:
@@ -106,13 +108,14 @@ def _submit_ready(
 
 def _build(workspace: Workspace, asset: str, key: str) -> float:
     began = time.perf_counter()
-    workspace.build(asset, key, progress=logging.getLogger(__name__).info)
+    workspace.build(asset, key, progress=get_logger(__name__).info)
     return time.perf_counter() - began
 
 
-def _prepare(level: int) -> None:
+def _prepare(level: int, known: Mapping[str, str]) -> None:
     """A started process knows nothing of its parent's logging."""
     logging.basicConfig(level=level, format=LOG_FORMAT)
+    begin_context(known)
 
 
 def _explained(error: BaseException, pair: Pair) -> BaseException:

@@ -17,6 +17,8 @@ from tft_core.errors import ArtifactError, ConfigError, DataError, FoldError
 from tft_core.features.builder import FeatureConfig, MegaFeatureBuilder
 from tft_core.folds import FoldConfig, WalkForward
 from tft_core.hp_tuner.config import TunerConfig
+from tft_core.logs import log_context
+from tft_core.training_pipeline.arrivals import Arrivals, arrivals, arrivals_stamp
 from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore
 from tft_core.training_pipeline.config import StoreConfig
 from tft_core.training_pipeline.graph import (
@@ -141,6 +143,14 @@ class Workspace:
         with self.store() as store:
             return artifact.json("rows.json") == market_rows(self, store, artifact.key)
 
+    def arrivals_stamp(self) -> str:
+        """Changes whenever ``arrivals`` could; opens nothing, empty without a store."""
+        return arrivals_stamp(self)
+
+    def arrivals(self) -> Arrivals:
+        """What the store holds beyond what the live fold was made from."""
+        return arrivals(self)
+
     def health(self) -> tuple[Finding, ...]:
         """What is wrong with serving today: stale bars, an old model, drifted inputs."""
         from tft_core.training_pipeline.health import health_findings
@@ -196,7 +206,11 @@ class Workspace:
                     f"partition of {asset} must be one of {', '.join(keys)}, found {key!r}"
                 )
         upstream = self._upstream_artifacts(asset, key)
-        with self.artifacts.draft(asset, key, self.fingerprint(asset)) as draft:
+        name = "session" if SPECS[asset].partitions == "session" else "fold"
+        with (
+            log_context(asset=asset, **{name: key}),
+            self.artifacts.draft(asset, key, self.fingerprint(asset)) as draft,
+        ):
             draft.made_from.update({a.name: a.content_hash for a in upstream.values()})
             values = {name: v for name, v in (overrides or {}).items() if v is not None}
             phase.run(self, key, draft, values, progress or (lambda line: None))
