@@ -57,6 +57,10 @@ class ArtifactError(TftError):
     """A stored artifact is missing, damaged, or failed its own check."""
 
 
+class StorageError(TftError):
+    """The object store of the artifacts did not answer or refused; nothing is known of them."""
+
+
 class BackupError(TftError):
     """A backup cannot be made, is damaged, or would replace what is there."""
 

@@ -17,7 +17,7 @@ from tft_core.config import Settings
 from tft_core.errors import ConfigError, TrainingError
 from tft_core.folds import FoldConfig, WalkForward
 from tft_core.schema import content_hash
-from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore
+from tft_core.training_pipeline.artifacts import Artifact, open_artifacts
 from tft_core.training_pipeline.graph import SPECS, code_version, made_from
 
 SECTIONS = {
@@ -33,7 +33,7 @@ class FakeWorkspace:
     def __init__(self, home: Path, sections: Mapping[str, Mapping[str, Any]]) -> None:
         self.settings = Settings(path=None, profile="test", home=home, sections=sections)
         self.plan = WalkForward.from_config(self.settings.build(FoldConfig, "folds"))
-        self.artifacts = ArtifactStore(self.settings.artifacts_dir)
+        self.artifacts = open_artifacts(self.settings)
         self.retune_every = int(sections["tuning"]["retune_every"])
 
     def build(

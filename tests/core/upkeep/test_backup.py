@@ -21,7 +21,7 @@ def home(tmp_path: Path) -> Path:
     """A market store, an artifact with a superseded version, a ledger in WAL mode, leftovers."""
     settings = tiny_settings(tmp_path / "state")
     load_store(settings, tiny_bars())
-    store = ArtifactStore(settings.artifacts_dir)
+    store = ArtifactStore(settings.home / "artifacts")
     for text in ("old", "new"):
         with store.draft("prefiltered_features", "2022-01-01", "f") as draft:
             draft.write_text("kept.json", text)

@@ -64,7 +64,7 @@ def test_without_a_version_the_current_page_is_shown_and_the_index_links_to_it(p
 
 
 def test_the_index_of_an_empty_home_says_so(tmp_path: Path) -> None:
-    assert "Nothing has been materialized yet" in pages.index_page(tmp_path / "none")
+    assert "Nothing has been materialized yet" in pages.index_page(ArtifactStore(tmp_path / "none"))
 
 
 @pytest.mark.parametrize(
