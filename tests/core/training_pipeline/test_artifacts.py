@@ -3,17 +3,22 @@
 import pandas as pd
 import pytest
 
+from tests.support.s3 import s3_bucket
 from tft_core.checks.findings import Finding
 from tft_core.errors import ArtifactError
 from tft_core.training_pipeline.artifacts import ArtifactStore
 from tft_core.training_pipeline.places import ObjectPlace
 
 
-@pytest.fixture(params=["directory", "object store"])
+@pytest.fixture(params=["directory", "object store", pytest.param("S3", marks=pytest.mark.slow)])
 def store(request, tmp_path):
     if request.param == "directory":
-        return ArtifactStore(tmp_path)
-    return ArtifactStore(ObjectPlace(f"memory://{tmp_path.name}", tmp_path / "cache"))
+        yield ArtifactStore(tmp_path)
+    elif request.param == "object store":
+        yield ArtifactStore(ObjectPlace(f"memory://{tmp_path.name}", tmp_path / "cache"))
+    else:
+        with s3_bucket() as bucket:
+            yield ArtifactStore(ObjectPlace(f"{bucket}/some/prefix", tmp_path / "cache"))
 
 
 def write(store: ArtifactStore, value: int, *, findings=(), png: bytes = b"a"):
