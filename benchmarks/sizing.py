@@ -22,8 +22,11 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-ASSETS = (4, 50, 200)
-YEARS = 6
+from tft_core.errors import ConfigError
+
+ASSETS, YEARS = (4, 50, 200), 6
+TRY_ASSETS, TRY_YEARS = (2, 4), 2
+"""What ``--quick`` measures: enough to see that it works."""
 SESSIONS_PER_YEAR = 252
 START = date(2010, 1, 4)
 INPUTS = 210
@@ -130,7 +133,7 @@ class Rates:
 
     def cpu_core_days(self, job: Job) -> float:
         if job.batch != 32:
-            raise ValueError(f"CPU steps were measured with 32 windows, found {job.batch}")
+            raise ConfigError(f"CPU steps must have the 32 windows measured, found {job.batch}")
         return sum(job.steps().values()) * self.cpu_step_ms / 1e3 / 86_400
 
     def _build_rate(self, assets: int) -> float:
@@ -161,18 +164,28 @@ JOBS = (
 # -- what is measured ----------------------------------------------------------------------------
 
 
-def measure_features(assets: int, years: int, home: Path) -> dict[str, Any]:
-    """One partition with all the history, as Dagster or ``tft run`` makes it."""
+def measure_store(assets: int, years: int, home: Path) -> dict[str, Any]:
+    """Ingest of synthetic bars; the later cases of these assets read them."""
     from tft_core.data.store import MarketDataStore
     from tft_core.data.synthetic import synthetic_market
-    from tft_core.training_pipeline import Workspace
 
     settings = synthetic_settings(assets, years, home)
     bars = synthetic_market(assets, years * 261, seed=1, start=START)
+    wall, cpu = time.perf_counter(), time.process_time()
     with MarketDataStore(settings.store_path) as store:
         store.ingest(bars)
-    del bars
-    workspace = Workspace.open(settings)
+    return {
+        "wall_s": time.perf_counter() - wall,
+        "cpu_s": time.process_time() - cpu,
+        "store_mb": settings.store_path.stat().st_size / 1e6,
+    }
+
+
+def measure_features(assets: int, years: int, home: Path) -> dict[str, Any]:
+    """One partition with all the history, as Dagster or ``tft run`` makes it."""
+    from tft_core.training_pipeline import Workspace
+
+    workspace = Workspace.open(synthetic_settings(assets, years, home))
     key, base = workspace.plan.keys[0], peak_gb()
     wall, cpu = time.perf_counter(), time.process_time()
     workspace.build("market_data", key)
@@ -183,7 +196,6 @@ def measure_features(assets: int, years: int, home: Path) -> dict[str, Any]:
         "cpu_s": time.process_time() - cpu,
         "base_gb": base,
         "peak_gb": peak_gb(),
-        "store_mb": settings.store_path.stat().st_size / 1e6,
         "features_mb": made.file("features.parquet").stat().st_size / 1e6,
         "other_mb": sum(made.file(n).stat().st_size for n in made.files if n[:9] != "features.")
         / 1e6,
@@ -214,8 +226,11 @@ def measure_rows(assets: int, years: int, home: Path) -> dict[str, Any]:
     }
 
 
-def measure_step(assets: int, steps: int) -> dict[str, Any]:
-    """Training steps of the plan's network with 16 contexts, and the size of its weights."""
+def measure_step(assets: int, years: int, home: Path) -> dict[str, Any]:
+    """Training steps of the plan's network with 16 contexts, and the size of its weights.
+
+    On noise, so history doesn't matter: two years mean a try, of few steps.
+    """
     from benchmarks.measure import StepCase, measure
     from tft_core.models.backbone import XTrendBackbone
 
@@ -225,7 +240,7 @@ def measure_step(assets: int, steps: int) -> dict[str, Any]:
         n_context=16,
         seq_len=SEQ_LEN,
         n_assets=assets,
-        steps=steps,
+        steps=MIN_STEPS if years > TRY_YEARS else 2,
         threads=1,  # as folds and trials side by side have it: a step's time is a core's time
     )
     seen = measure(case)
@@ -236,6 +251,14 @@ def measure_step(assets: int, steps: int) -> dict[str, Any]:
         "windows": seen.windows_per_step,
         "weights_mb": sum(p.numel() * p.element_size() for p in model.parameters()) / 1e6,
     }
+
+
+CASES = {
+    "store": measure_store,
+    "features": measure_features,
+    "rows": measure_rows,
+    "step": measure_step,
+}
 
 
 def synthetic_settings(assets: int, years: int, home: Path) -> Any:
@@ -255,22 +278,22 @@ def peak_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def in_a_process(case: str, assets: int, years: int, home: Path, steps: int) -> dict[str, Any]:
+def in_a_process(case: str, assets: int, years: int, home: Path) -> dict[str, Any]:
     """The figures of a case, measured by a new process whose peak memory is the case's own."""
     command = [sys.executable, "-m", "benchmarks.sizing", "--case", case, "--assets", str(assets)]
-    command += ["--years", str(years), "--home", str(home), "--steps", str(steps)]
+    command += ["--years", str(years), "--home", str(home)]
     print(f"{case}, {assets} assets", file=sys.stderr, flush=True)
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measured(assets: tuple[int, ...], years: int, steps: int) -> dict[str, dict[int, Any]]:
+def measured(assets: tuple[int, ...], years: int) -> dict[str, dict[int, Any]]:
     """Case → assets → its figures."""
-    found: dict[str, dict[int, Any]] = {"features": {}, "rows": {}, "step": {}}
+    found: dict[str, dict[int, Any]] = {"store": {}, "features": {}, "rows": {}, "step": {}}
     for number in assets:
         with tempfile.TemporaryDirectory() as folder:
             for case in found:
-                found[case][number] = in_a_process(case, number, years, Path(folder), steps)
+                found[case][number] = in_a_process(case, number, years, Path(folder))
     return found
 
 
@@ -284,7 +307,7 @@ def rates_of(found: dict[str, dict[int, Any]], years: int) -> Rates:
         return (cases[most]["peak_gb"] - cases[few]["peak_gb"]) * 1e3 / ((most - few) * years)
 
     return Rates(
-        store_mb_per_asset_year=features[most]["store_mb"] / asset_years,
+        store_mb_per_asset_year=found["store"][most]["store_mb"] / asset_years,
         feature_mb_per_asset_year=features[most]["features_mb"] / asset_years,
         build_base_gb=features[most]["base_gb"],
         build_mb_per_asset_year=slope(features),
@@ -309,7 +332,8 @@ def measured_table(found: dict[str, dict[int, Any]], years: int) -> str:
         lines.append(f"| {what} | " + " | ".join(cells) + " |")
 
     add("asset sessions", "features", "rows", ",d")
-    add("market store, MB", "features", "store_mb", ".1f")
+    add("market store, MB", "store", "store_mb", ".1f")
+    add("its ingest, wall s", "store", "wall_s", ".1f")
     add("`market_data` + `mega_features`, wall s", "features", "wall_s", ".1f")
     add("the same, CPU s", "features", "cpu_s", ".1f")
     add("peak memory, GB", "features", "peak_gb", ".2f")
@@ -371,23 +395,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Sizes measured on this machine, and derived.")
     parser.add_argument("--quick", action="store_true", help="few assets and years, to try it")
     parser.add_argument("--write", type=Path, metavar="FILE", help="document to put the tables in")
-    parser.add_argument("--case", choices=("features", "rows", "step"), help=argparse.SUPPRESS)
+    parser.add_argument("--case", choices=tuple(CASES), help=argparse.SUPPRESS)
     parser.add_argument("--assets", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--years", type=int, default=YEARS, help=argparse.SUPPRESS)
     parser.add_argument("--home", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--steps", type=int, default=MIN_STEPS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
-        if arguments.case == "step":
-            figures = measure_step(arguments.assets, arguments.steps)
-        else:
-            work = {"features": measure_features, "rows": measure_rows}[arguments.case]
-            figures = work(arguments.assets, arguments.years, arguments.home)
+        figures = CASES[arguments.case](arguments.assets, arguments.years, arguments.home)
         print(json.dumps(figures))
         return
     began = time.perf_counter()
-    assets, years, steps = ((2, 4), 2, 2) if arguments.quick else (ASSETS, YEARS, MIN_STEPS)
-    found = measured(assets, years, steps)
+    assets, years = (TRY_ASSETS, TRY_YEARS) if arguments.quick else (ASSETS, YEARS)
+    found = measured(assets, years)
     text = "\n".join(
         (
             "### Measured\n",

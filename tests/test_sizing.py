@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks.sizing import Job, Rates, gpu_hours, rates_of
+from tft_core.errors import ConfigError
 
 PLAN = Job(assets=4, years=2.1, folds=9, test_years=44 / 261, retune_every=99)
 """The job of `make bench-plan`: epochs so short that each has the fewest steps allowed."""
@@ -64,12 +65,13 @@ def test_memory_is_a_base_and_a_straight_line_and_the_first_partition_is_the_lar
         for n in (4, 50, 200)
     }
     found = rates_of(
-        {"features": figures, "rows": figures, "step": {200: {"cpu_ms": 100.0}}}, years=6
+        {"store": figures, "features": figures, "rows": figures, "step": {200: {"cpu_ms": 100.0}}},
+        years=6,
     )
     assert found.build_mb_per_asset_year == pytest.approx(2.0)
     assert found.feature_mb_per_asset_year == pytest.approx(1 / 6)
 
 
 def test_steps_that_were_not_measured_on_a_cpu_are_not_made_up():
-    with pytest.raises(ValueError, match="measured with 32 windows, found 256"):
+    with pytest.raises(ConfigError, match="must have the 32 windows measured, found 256"):
         rates().cpu_core_days(Job(assets=4, years=10, folds=4, batch=256))
