@@ -304,10 +304,10 @@ def _table(
     by_bps = [net(np.full_like(labels, bps / 1e4)) for bps in BPS]
     by_period = {}
     for name, (first, last) in PERIODS.items():
-        inside = (dates.year >= first) & (dates.year <= last)
-        ratios = " / ".join(f"{sharpe_ann(r[inside]):.2f}" for r in by_bps)
+        period = (dates.year >= first) & (dates.year <= last)
+        ratios = " / ".join(f"{sharpe_ann(r[period]):.2f}" for r in by_bps)
         walked = answered.min() <= first and answered.max() >= last
-        by_period[name] = f"{ratios} ± {sharpe_se_ann(by_bps[0][inside]):.2f}" if walked else "–"
+        by_period[name] = f"{ratios} ± {sharpe_se_ann(by_bps[0][period]):.2f}" if walked else "–"
     if by_period["1995–2021"] == "–":
         return by_period, {}
     own = net(panel.cost_rate[inside])

@@ -2,7 +2,7 @@
 
     python -m benchmarks.futures prepare BARS.parquet INSTRUMENTS.csv panel.npz
     python -m benchmarks.futures_tuned run panel.npz RESULTS.parquet --trials 40 --device cuda
-    python -m benchmarks.futures_tuned report RESULTS.parquet
+    python -m benchmarks.futures_tuned report RESULTS.parquet [RESULTS.parquet …]
 
 For each five-year window a study on the newest inner windows of its training dates chooses the
 parameters; then default and tuned are trained alike and walked through it. What a window ships
@@ -147,8 +147,10 @@ def run(path: Path, target: Path, budget: Budget, tests: tuple[str, ...]) -> Non
                 f"{test}: trial {number + 1} of {total}, {value:.2f}, best {best:.2f}", flush=True
             )
         )
-        worth = search_evidence(study.daily, study.best_number)
-        print(test, study.budget.sentence, *worth.sentences, study.best_params, sep="\n  ")
+        study.daily.set_axis(study.daily.columns.astype(str), axis=1).to_parquet(
+            trials_file(target, test)
+        )
+        print(test, study.budget.sentence, study.best_params, sep="\n  ", flush=True)
         inside = test_dates(panel, test)
         for name, params in (("default", study.default_params), ("tuned", study.best_params)):
             if name == "tuned" and params == study.default_params:  # the same model
@@ -170,6 +172,7 @@ def run(path: Path, target: Path, budget: Budget, tests: tuple[str, ...]) -> Non
                         "params": str(params),
                         "trials": study.n_finished,
                         "pruned": study.n_pruned,
+                        "best": study.best_number,
                         **info,
                     }
                 )
@@ -178,19 +181,34 @@ def run(path: Path, target: Path, budget: Budget, tests: tuple[str, ...]) -> Non
         print(f"{test}: {time.perf_counter() - started:.0f} s", flush=True)
 
 
-def report(results: Path) -> str:
-    """Markdown: both pure paths and the shipped one by window, and what may be said of them."""
-    frame = pd.read_parquet(results)
+def trials_file(results: Path, test: str) -> Path:
+    """Where the trials' daily net returns of one study lie: day × number of the trial."""
+    return results.with_suffix(f".{test}.parquet")
+
+
+def report(results: list[Path]) -> str:
+    """Markdown: both pure paths and the shipped one by window, and what may be said of them.
+
+    Args:
+        results: Files of runs that walked different windows.
+    """
+    frame = pd.concat([pd.read_parquet(path).assign(file=str(path)) for path in results])
+    frame = frame.sort_values("test", kind="stable")
     wide = {
         str(test): part.pivot(index="date", columns="path", values="net")
         for test, part in frame.groupby("test")
     }
-    rows, shipped = {}, []
+    rows, shipped, searches = {}, [], []
     for position, (test, paths) in enumerate(wide.items()):
         path = choose_path(list(wide.values())[:position])
         shipped.append(paths[path])
+        one = frame[frame["test"] == test].iloc[0]
+        daily = pd.read_parquet(trials_file(Path(one["file"]), test))
+        worth = search_evidence(daily.set_axis(daily.columns.astype(int), axis=1), one["best"])
+        searches.append(f"- {test}: {' '.join(worth.sentences)}")
         rows[test] = {
             "ships": path,
+            "trials": f"{one['trials']}, {one['pruned']} pruned",
             **{
                 name: f"{sharpe_ann(paths[name].to_numpy()):.2f} ± "
                 f"{sharpe_se_ann(paths[name].to_numpy()):.2f}"
@@ -199,7 +217,15 @@ def report(results: Path) -> str:
         }
     every = pd.concat(wide.values()).assign(shipped=pd.concat(shipped))
     evidence = record_evidence(every[["shipped", "tuned", "default"]])
-    return "\n\n".join([pd.DataFrame(rows).T.to_markdown(), *evidence.sentences])
+    chosen = frame[frame["path"] == "tuned"].drop_duplicates("test").set_index("test")["params"]
+    return "\n\n".join(
+        [
+            pd.DataFrame(rows).T.to_markdown(),
+            "\n".join(searches),
+            "\n".join(f"- {test}: {params}" for test, params in chosen.items()),
+            *evidence.sentences,
+        ]
+    )
 
 
 def main() -> None:
@@ -217,7 +243,7 @@ def main() -> None:
         step.add_argument(f"--{name}", type=int, default=value)
     step.add_argument("--hours", type=float, default=4.0, help="wall time of one study")
     step = sub.add_parser("report")
-    step.add_argument("results", type=Path)
+    step.add_argument("results", type=Path, nargs="+")
     given = vars(parser.parse_args())
     if given.pop("action") == "report":
         print(report(given["results"]))

@@ -150,6 +150,12 @@ class SpaResult:
         name = self.benchmark.replace("_", " ")
         if math.isnan(self.p_value):
             return f"Whether anything beats {name} is undefined on {self.n_days} days."
+        if self.n_rivals == 1:
+            verb = "is" if self.p_value < 0.05 else "is not"
+            return (
+                f"Against {name}, the one other path {verb} better beyond luck "
+                f"(SPA p = {self.p_value:.2f})."
+            )
         found = "something" if self.p_value < 0.05 else "nothing"
         return (
             f"Against {name}, {found} among {self.n_rivals} others is better beyond the luck of "
