@@ -33,7 +33,7 @@ INPUTS = 210
 """Features that a network reads at most: what a pre-filter keeps of 292."""
 SEQ_LEN, WARMUP = 42, 21
 MIN_STEPS = 16
-GPU_STEP_MS = {32: 4.3, 256: 6.2}
+GPU_STEP_MS = {32: 4.2, 256: 6.1}
 """Batch size → ms of a step as a CUDA graph, plan() with 210 inputs (docs/BENCHMARKS.md)."""
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
