@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tft_core.errors import ConfigError, StorageError
 from tft_core.schema import file_hash
@@ -152,7 +152,7 @@ class LocalPlace(Place):
         return sorted(found, key=lambda version: str(version.path))
 
     def remove(self, version: StoredVersion) -> None:
-        shutil.rmtree(self.root / version.path)
+        shutil.rmtree(str(version.path))
 
     def _version(
         self, path: Path, kind: Literal["current", "superseded", "draft"]
@@ -183,7 +183,7 @@ class ObjectPlace(Place):
 
     def __init__(self, url: str, cache: Path) -> None:
         self.root, self.cache = _opened(url), cache
-        self._fs = self.root.fs
+        self._fs: Any = self.root.fs  # whose answers' types depend on their arguments
 
     def read_text(self, name: str) -> str:
         with self._reaching():

@@ -255,5 +255,6 @@ def provenance(workspace: Workspace, checkpoint: Path, counts: LedgerCounts) -> 
 
 def _below_home(workspace: Workspace, path: "Path | UPath") -> str:
     home = workspace.settings.home
-    is_below = isinstance(path, Path) and path.is_relative_to(home)
-    return str(path.relative_to(home) if is_below else path)
+    if isinstance(path, Path) and path.is_relative_to(home):
+        return str(path.relative_to(home))
+    return str(path)
