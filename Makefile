@@ -3,12 +3,13 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+RAY_STAMP := $(VENV)/.ray-installed
 BENCH_VENV := .venv-bench
 BENCH_STAMP := $(BENCH_VENV)/.installed
 EXPORTS := OMP_NUM_THREADS=1 DAGSTER_HOME=$(CURDIR)/dagster_home
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow e2e test-faults security check wheel ui plan docs bench \
+.PHONY: help install run test test-slow test-ray e2e test-faults security check wheel ui plan docs bench \
 	bench-features bench-train bench-profile bench-plan clean
 
 help:  ## List the targets
@@ -29,6 +30,16 @@ test: install  ## Install and run the test suite (about 10 minutes)
 
 test-slow: install  ## The long suites
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+test-ray: $(RAY_STAMP)  ## Folds on a two-node Ray cluster, artifacts in S3, on this machine (5 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/assets/test_ray.py \
+		tests/core/training_pipeline/test_artifacts.py
+
+# dagster-ray and ray agree with constraints.txt, so they go into the same environment
+$(RAY_STAMP): $(STAMP) deploy/constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -c deploy/constraints.txt -e '.[dev,ray,s3]' 'moto[server]>=5.2'
+	@touch $@
 
 e2e: install  ## The UI in a real browser (Debian's chromium), screenshots into docs/ (5 minutes)
 	@command -v chromium >/dev/null || [ -n "$$CHROMIUM" ] || \

@@ -96,7 +96,7 @@ def _report(workspace: Workspace, session: date) -> None:
     print(f"\nsignals of {session}" + _mark(bool(signals.summary["published"])))
     frame: pd.DataFrame = signals.frame("table_signals.parquet")
     print(table(frame.set_index("symbol")) if len(frame) else "none: no conviction is large enough")
-    print(f"\nreport       {_short(checkpoint.path / 'tear_sheet.html')}")
+    print(f"\nreport       {_short(checkpoint.file('tear_sheet.html'))}")
     print("the UI       make ui, then open http://127.0.0.1:3000")
 
 

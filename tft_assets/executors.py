@@ -23,6 +23,24 @@ GPU_POOL = "gpu"
 PRELOADED = ["dagster", "pandas", "torch", "tft_core.training_pipeline"]
 """Imported once by the fork server, so that a step does not pay seconds for them."""
 
+PASSED_ON = (
+    EXECUTOR_ENV,
+    RAY_ADDRESS_ENV,
+    "DAGSTER_HOME",
+    "TFT_CONFIG",
+    "TFT_PROFILE",
+    "TFT_HOME",
+    "TFT_ARTIFACTS_URL",
+    "TFT_PAGES_URL",
+    "TFT_GIT_COMMIT",
+    "OMP_NUM_THREADS",
+)
+"""What a step on another node of a Ray cluster must see as its run does.
+
+No passwords (`TFT_STUDIES_URL`, the URL of Dagster's Postgres, credentials of a bucket): Ray shows
+a job's environment on its dashboard, so those belong into the environment of the nodes.
+"""
+
 
 def executor_name(environ: Mapping[str, str] = os.environ) -> str:
     """The chosen executor.
@@ -71,7 +89,8 @@ def make_executor(environ: Mapping[str, str] = os.environ) -> dg.ExecutorDefinit
                 f"${RAY_ADDRESS_ENV} must be the address of the Ray job server where "
                 f"{EXECUTOR_ENV}=ray, found nothing; e.g. http://127.0.0.1:8265"
             )
-        return ray_executor.configured({"ray": {"address": address}})
+        seen = [name for name in PASSED_ON if environ.get(name)]
+        return ray_executor.configured({"ray": {"address": address, "env_vars": seen}})
     try:
         from dagster_k8s import k8s_job_executor
     except ImportError as error:

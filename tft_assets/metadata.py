@@ -46,7 +46,7 @@ def metadata_of(artifact: Artifact, *, seconds: float) -> dict[str, dg.MetadataV
     metadata = {key: figure(value) for key, value in artifact.summary.items()}
     metadata[BUILD_SECONDS] = dg.MetadataValue.float(round(seconds, 2))
     metadata["content_hash"] = dg.MetadataValue.text(artifact.content_hash)
-    metadata["artifact"] = dg.MetadataValue.path(artifact.path)
+    metadata["artifact"] = dg.MetadataValue.path(str(artifact.path))
     if artifact.findings:
         metadata["findings"] = table(
             pd.DataFrame(
@@ -55,13 +55,13 @@ def metadata_of(artifact: Artifact, *, seconds: float) -> dict[str, dg.MetadataV
             )
         )
     for name in sorted(artifact.files):
-        path = artifact.path / name
-        if path.suffix == ".png":
-            metadata[path.stem] = plot(path)
-        elif path.suffix == ".html":
-            metadata[f"{path.stem}_page"] = dg.MetadataValue.url(artifact_page_url(artifact, name))
-        elif name.startswith("table_") and path.suffix == ".parquet":
-            metadata[path.stem.removeprefix("table_")] = table(pd.read_parquet(path))
+        stem, _, suffix = name.rpartition(".")
+        if suffix == "png":
+            metadata[stem] = plot(artifact.file(name), stem, shown_at=str(artifact.path / name))
+        elif suffix == "html":
+            metadata[f"{stem}_page"] = dg.MetadataValue.url(artifact_page_url(artifact, name))
+        elif name.startswith("table_") and suffix == "parquet":
+            metadata[stem.removeprefix("table_")] = table(artifact.frame(name))
     return metadata
 
 
@@ -80,12 +80,12 @@ def figure(value: Any) -> dg.MetadataValue:
     return dg.MetadataValue.text(str(value))
 
 
-def plot(path: Path) -> dg.MetadataValue:
-    """A PNG inside the page, or its path where it is too large for the event log."""
+def plot(path: Path, name: str, *, shown_at: str) -> dg.MetadataValue:
+    """A PNG inside the page, or where it lies if it is too large for the event log."""
     if path.stat().st_size > MAX_INLINE_BYTES:
-        return dg.MetadataValue.path(path)
+        return dg.MetadataValue.path(shown_at)
     payload = base64.b64encode(path.read_bytes()).decode("ascii")
-    return dg.MetadataValue.md(f"![{path.stem}](data:image/png;base64,{payload})")
+    return dg.MetadataValue.md(f"![{name}](data:image/png;base64,{payload})")
 
 
 def table(frame: pd.DataFrame) -> dg.MetadataValue:

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from tft_core.errors import ConfigError
 
 CONFIG_ENV, PROFILE_ENV, HOME_ENV = "TFT_CONFIG", "TFT_PROFILE", "TFT_HOME"
+ARTIFACTS_ENV, CACHE_ENV = "TFT_ARTIFACTS_URL", "TFT_ARTIFACT_CACHE"
 DEFAULT_CONFIG_NAME = "tft.toml"
 
 SECTIONS = (
@@ -73,8 +74,18 @@ class Settings:
         return self.home / "market.duckdb"
 
     @property
-    def artifacts_dir(self) -> Path:
-        return self.home / "artifacts"
+    def artifacts_url(self) -> str | None:
+        """Object store of the artifacts: ``$TFT_ARTIFACTS_URL``, else ``None``: under the home."""
+        return os.environ.get(ARTIFACTS_ENV) or None
+
+    @property
+    def artifact_cache(self) -> Path:
+        """Copies of what lies in that object store: ``$TFT_ARTIFACT_CACHE``, else in the home.
+
+        A name with a dot is no state: backups leave it out.
+        """
+        named = os.environ.get(CACHE_ENV)
+        return Path(named).expanduser() if named else self.home / ".artifact-cache"
 
     @property
     def checkpoints_dir(self) -> Path:
@@ -143,9 +154,21 @@ def load_settings(
         if section in raw or section in overlay
     }
     state = home or os.environ.get(HOME_ENV) or file.parent / "var"
-    return Settings(
-        path=file, profile=name, home=Path(state).expanduser().resolve(), sections=sections
-    )
+    return Settings(path=file, profile=name, home=local_directory(state), sections=sections)
+
+
+def local_directory(named: str | os.PathLike[str]) -> Path:
+    """The state directory, resolved.
+
+    Raises:
+        ConfigError: It is a URL. Locks, renames and data bases need a POSIX file system.
+    """
+    if "://" in os.fspath(named):
+        raise ConfigError(
+            f"${HOME_ENV} must be a directory of a POSIX file system, found {named}; only "
+            f"artifacts can lie in an object store (${ARTIFACTS_ENV})"
+        )
+    return Path(named).expanduser().resolve()
 
 
 def find_config(path: str | os.PathLike[str] | None = None) -> Path:

@@ -65,6 +65,10 @@ class AlertError(TftError):
     """An alert cannot be kept, or a sink did not take it."""
 
 
+class StorageError(TftError):
+    """The object store of the artifacts did not answer or refused; nothing is known of them."""
+
+
 class BackupError(TftError):
     """A backup cannot be made, is damaged, or would replace what is there."""
 

@@ -24,7 +24,7 @@ from tft_core.inference import Refusal
 from tft_core.logs import get_logger, log_context
 from tft_core.schema import LIVE_FOLD, content_hash
 from tft_core.training_pipeline.arrivals import VERSION_DIGITS, Arrivals
-from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore
+from tft_core.training_pipeline.artifacts import Artifact, open_artifacts
 from tft_core.training_pipeline.graph import SPECS, code_version, made_from
 
 SECTIONS = {
@@ -40,7 +40,7 @@ class FakeWorkspace:
     def __init__(self, home: Path, sections: Mapping[str, Mapping[str, Any]]) -> None:
         self.settings = Settings(path=None, profile="test", home=home, sections=sections)
         self.plan = WalkForward.from_config(self.settings.build(FoldConfig, "folds"))
-        self.artifacts = ArtifactStore(self.settings.artifacts_dir)
+        self.artifacts = open_artifacts(self.settings)
         self.retune_every = int(sections["tuning"]["retune_every"])
 
     def build(

@@ -400,8 +400,10 @@ def test_a_plot_is_shown_inline_and_a_large_one_is_linked(tmp_path: Path) -> Non
     small, large = tmp_path / "small.png", tmp_path / "large.png"
     small.write_bytes(b"png")
     large.write_bytes(b"0" * 600_000)
-    assert plot(small) == dg.MetadataValue.md("![small](data:image/png;base64,cG5n)")
-    assert plot(large) == dg.MetadataValue.path(large)
+    inline = dg.MetadataValue.md("![curve](data:image/png;base64,cG5n)")
+    assert plot(small, "curve", shown_at="s3://b/curve.png") == inline
+    linked = dg.MetadataValue.path("s3://b/curve.png")
+    assert plot(large, "curve", shown_at="s3://b/curve.png") == linked
 
 
 def test_progress_lines_are_throttled_and_time_left_is_what_the_timed_builds_say() -> None:

@@ -107,3 +107,10 @@ def test_the_config_is_found_from_a_folder_below(toml, monkeypatch):
     monkeypatch.delenv("TFT_CONFIG", raising=False)
     assert load_settings().path == toml
     shutil.rmtree(toml.parent / "a")
+
+
+def test_a_state_directory_in_an_object_store_is_refused(toml, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"POSIX file system, found s3://b/x; only artifacts"):
+        load_settings(toml, home="s3://b/x")
+    assert not (tmp_path / "s3:").exists()  # what pathlib makes of it

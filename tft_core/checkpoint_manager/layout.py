@@ -12,6 +12,21 @@ from tft_core.errors import CheckpointError
 VERSION_DIR = re.compile(r"v([1-9][0-9]{0,8})_([0-9]{8}T[0-9]{6}Z)")
 
 
+def local_root(root: str | os.PathLike[str]) -> Path:
+    """The registry's directory.
+
+    Raises:
+        CheckpointError: It is a URL, which as a path would be a folder of that name here.
+    """
+    text = os.fspath(root) if isinstance(root, str | os.PathLike) else str(root)
+    if "://" in text:
+        raise CheckpointError(
+            f"the registry must be a directory of a POSIX file system, found {text}; its "
+            "atomic renames and locks are not to be had there"
+        )
+    return Path(text)
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """``{root}/{model_type}/v{version}_{timestamp}/``."""

@@ -28,7 +28,7 @@ from tft_core.checkpoint_manager.atomic import (
 )
 from tft_core.checkpoint_manager.documents import selector_table, trials_table
 from tft_core.checkpoint_manager.fields import Refused, plain_json, text
-from tft_core.checkpoint_manager.layout import Layout
+from tft_core.checkpoint_manager.layout import Layout, local_root
 from tft_core.checkpoint_manager.metadata import CheckpointMetadata
 from tft_core.checkpoint_manager.reading import (
     checkpoint_content_hash,
@@ -54,14 +54,18 @@ class CheckpointManager:
     """Versions of each model type under one directory, and which one is in production.
 
     Args:
-        root: The ``checkpoints`` directory; default the configured one.
+        root: The ``checkpoints`` directory; default the configured one. On a POSIX file system:
+            atomic renames and locks are what keeps a version whole and its number its own.
         lock_timeout_s: How long a writer waits for another writer.
+
+    Raises:
+        CheckpointError: The root is a URL.
     """
 
     def __init__(
         self, root: str | os.PathLike[str] | None = None, *, lock_timeout_s: float = 60.0
     ) -> None:
-        self.root = Path(root) if root is not None else load_settings().checkpoints_dir
+        self.root = local_root(root) if root is not None else load_settings().checkpoints_dir
         self.lock_timeout_s = lock_timeout_s
         self._layout = Layout(self.root)
 

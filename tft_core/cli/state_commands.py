@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tft_core.cli.answer import Answer
-from tft_core.config import load_settings
+from tft_core.config import ARTIFACTS_ENV, load_settings
 from tft_core.training_pipeline.workspace import Workspace
 from tft_core.upkeep.backup import Backup, back_up, restore, verify_backup
 from tft_core.upkeep.garbage import collect_garbage
@@ -20,8 +20,13 @@ def backup(arguments: Namespace) -> Answer:
     settings = load_settings()
     made = back_up(settings.home, Path(arguments.path), _dagster_home(arguments))
     text = f"{made.path}: {_described(made)}, read back and as written"
-    if os.environ.get(STUDIES_ENV):
-        text += f"\nnot in it: the studies, which lie where ${STUDIES_ENV} says"
+    elsewhere = {
+        STUDIES_ENV: "the studies",
+        ARTIFACTS_ENV: "the artifacts",
+    }
+    for variable, what in elsewhere.items():
+        if os.environ.get(variable):
+            text += f"\nnot in it: {what}, which lie where ${variable} says"
     return Answer(_data(made), text)
 
 
@@ -33,7 +38,13 @@ def restored(arguments: Namespace) -> Answer:
         return Answer(_data(checked), f"{path}: whole, {_described(checked)}; nothing was restored")
     settings = load_settings()
     made = restore(path, settings.home, _dagster_home(arguments))
-    return Answer(_data(made), f"{settings.home}: restored {_described(made)}")
+    text = f"{settings.home}: restored {_described(made)}"
+    if settings.artifacts_url and any(name.startswith("state/artifacts/") for name in made.files):
+        text += (
+            f"\nits artifacts are not in use while ${ARTIFACTS_ENV} is set; copy them there, "
+            "pointers last (docs/cluster.md), or unset it"
+        )
+    return Answer(_data(made), text)
 
 
 def gc(arguments: Namespace) -> Answer:
@@ -48,12 +59,14 @@ def gc(arguments: Namespace) -> Answer:
     lines = [str(path) for path in found.paths]
     lines.append(
         f"{verb} {len(found.artifacts)} artifacts, {len(found.drafts)} abandoned drafts, "
-        f"{len(found.checkpoints)} checkpoints: {found.n_bytes / 1e6:,.1f} MB"
+        f"{len(found.copies)} local copies, {len(found.checkpoints)} checkpoints: "
+        f"{found.n_bytes / 1e6:,.1f} MB"
     )
     data = {
         "dry_run": arguments.dry_run,
         "artifacts": [str(p) for p in found.artifacts],
         "drafts": [str(p) for p in found.drafts],
+        "copies": [str(p) for p in found.copies],
         "checkpoints": [str(p) for p in found.checkpoints],
         "n_bytes": found.n_bytes,
     }

@@ -1,28 +1,39 @@
 """Artifacts: named files with a content hash, one directory per (asset, partition) state.
 
-A writer fills a staging directory; on success the files are hashed and the partition's
-``current`` pointer is replaced atomically, so a reader sees a whole artifact or the one
-before it. Redoing a partition to the same result gives the same content hash.
+A writer fills a staging directory; on success the files are hashed and become a version, which
+the partition's ``current`` pointer then names, so a reader sees a whole artifact or the one
+before it. Redoing a partition to the same result gives the same content hash. How that holds on
+a disk and on an object store is the business of ``places``.
 """
 
 import json
-import os
 import shutil
-import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from tft_core.checks.findings import Finding
+from tft_core.config import Settings
 from tft_core.errors import ArtifactError
 from tft_core.schema import canonical_json, content_hash, file_hash
+from tft_core.training_pipeline.places import (
+    MANIFEST,
+    POINTER,
+    LocalPlace,
+    ObjectPlace,
+    Place,
+    StoredVersion,
+    version_name,
+)
 
-POINTER, MANIFEST = "current", "artifact.json"
+if TYPE_CHECKING:
+    from upath import UPath
+
 UNHASHED_SUFFIXES = (".html", ".png")
 """Views of the content, not content: a plot may differ by a font and mean the same."""
 
@@ -33,7 +44,8 @@ class Artifact:
 
     asset: str
     key: str
-    path: Path
+    path: "Path | UPath"
+    place: Place = field(repr=False, compare=False)
     content_hash: str
     fingerprint: str
     """Hash of the code version and the settings it was made under."""
@@ -55,7 +67,9 @@ class Artifact:
         return not any(finding.severity == "error" for finding in self.findings)
 
     def file(self, name: str) -> Path:
-        """Path of one of the artifact's files, its hash verified.
+        """Local path of one of the artifact's files, its hash verified.
+
+        What lies in an object store is copied here once.
 
         Raises:
             ArtifactError: There is no such file, or its bytes are not those written.
@@ -64,11 +78,11 @@ class Artifact:
             raise ArtifactError(
                 f"artifact {self.name} must hold {name}, found {', '.join(self.files)}"
             )
-        path = self.path / name
-        if not path.is_file() or file_hash(path) != self.files[name]:
+        path = self.place.verified(f"{self.name}/{self.path.name}/{name}", self.files[name])
+        if path is None:
             raise ArtifactError(
-                f"{path} must have the bytes it was written with, found others or nothing; "
-                f"materialize {self.name} again"
+                f"{self.path / name} must have the bytes it was written with, found others or "
+                f"nothing; materialize {self.name} again"
             )
         return path
 
@@ -102,10 +116,14 @@ class Draft:
 
 
 class ArtifactStore:
-    """All artifacts under one directory on a local file system."""
+    """All artifacts of one place: a local directory unless another is given."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, place: Place | Path) -> None:
+        self.place = LocalPlace(place) if isinstance(place, Path) else place
+
+    @property
+    def root(self) -> "Path | UPath":
+        return self.place.root
 
     def pointer(self, asset: str, key: str) -> Path:
         """The file that names the partition's newest artifact; replaced with each new one."""
@@ -113,15 +131,23 @@ class ArtifactStore:
 
     def current(self, asset: str, key: str) -> Artifact | None:
         """The partition's newest artifact, or ``None`` if it was never made."""
-        folder = self.root / asset / key
         try:
-            version = (folder / POINTER).read_text(encoding="utf-8").strip()
+            version = self.place.read_text(f"{asset}/{key}/{POINTER}").strip()
         except FileNotFoundError:
             return None
+        return self.version(asset, key, version)
+
+    def version(self, asset: str, key: str, version: str) -> Artifact:
+        """One version of a partition, whether or not it is the current one.
+
+        Raises:
+            ArtifactError: There is none of that name, or it is damaged.
+        """
+        name = f"{asset}/{key}/{version}"
         try:
-            raw = json.loads((folder / version / MANIFEST).read_text(encoding="utf-8"))
+            raw = json.loads(self.place.read_text(f"{name}/{MANIFEST}"))
             findings = tuple(Finding(**item) for item in raw.pop("findings"))
-            return Artifact(path=folder / version, findings=findings, **raw)
+            return Artifact(path=self.root / name, place=self.place, findings=findings, **raw)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ArtifactError(
                 f"artifact {asset}/{key} must have a readable {MANIFEST}, found {error}; "
@@ -147,19 +173,15 @@ class ArtifactStore:
     @contextmanager
     def draft(self, asset: str, key: str, fingerprint: str) -> Iterator[Draft]:
         """Stage an artifact; it replaces the partition's current one when the block ends well."""
-        folder = self.root / asset / key
-        stage = folder / f".stage-{uuid.uuid4().hex[:12]}"
-        stage.mkdir(parents=True)
-        draft = Draft(stage)
+        draft = Draft(self.place.staging(f"{asset}/{key}"))
         try:
             yield draft
             self._commit(asset, key, fingerprint, draft)
         finally:
-            if stage.exists():
-                shutil.rmtree(stage)
+            if draft.path.exists():
+                shutil.rmtree(draft.path)
 
     def _commit(self, asset: str, key: str, fingerprint: str, draft: Draft) -> None:
-        folder = draft.path.parent
         files = {p.name: file_hash(p) for p in sorted(draft.path.iterdir())}
         hashed = {n: h for n, h in files.items() if not n.endswith(UNHASHED_SUFFIXES)}
         failed = sorted(f.code for f in draft.findings if f.severity == "error")
@@ -175,28 +197,33 @@ class ArtifactStore:
             "files": files,
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        (draft.path / MANIFEST).write_text(canonical_json(manifest), encoding="utf-8")
-        for path in draft.path.iterdir():
-            _fsync(path)
-        version = f"{digest[:16]}-{uuid.uuid4().hex[:8]}"
-        draft.path.rename(folder / version)
-        pointer = folder / f".{POINTER}-{uuid.uuid4().hex[:8]}"
-        pointer.write_text(version, encoding="utf-8")
-        _fsync(pointer)
-        # the version before stays until `sweep`: somebody may be reading it
-        pointer.replace(folder / POINTER)
-        _fsync(folder)
+        draft.write_json(MANIFEST, manifest)
+        self.place.publish(draft.path, f"{asset}/{key}", version_name(digest))
 
-    def sweep(self, is_old: Callable[[Path], bool]) -> list[Path]:
-        """Remove superseded versions that ``is_old`` names; returns what was removed."""
-        removed = []
-        for pointer in self.root.glob(f"*/*/{POINTER}"):
-            current = pointer.read_text(encoding="utf-8").strip()
-            for version in pointer.parent.iterdir():
-                if version.is_dir() and version.name != current and is_old(version):
-                    shutil.rmtree(version)
-                    removed.append(version)
-        return removed
+    def keys(self, asset: str) -> list[str]:
+        """Partitions of an asset that have anything, sorted."""
+        return self.place.keys(asset)
+
+    def versions(self) -> list[StoredVersion]:
+        """Every version and unfinished draft, for whoever cleans up."""
+        return self.place.versions()
+
+    def remove(self, version: StoredVersion) -> None:
+        self.place.remove(version)
+
+
+def open_artifacts(settings: Settings, toggled: str | None = None) -> ArtifactStore:
+    """The configured store: ``$TFT_ARTIFACTS_URL``, else ``artifacts`` under the home.
+
+    Args:
+        toggled: Name of a run with toggles, whose artifacts are kept apart.
+    """
+    url = settings.artifacts_url
+    if url is None:
+        home = settings.home if toggled is None else settings.home / "toggled" / toggled
+        return ArtifactStore(home / "artifacts")
+    below = "" if toggled is None else f"/toggled/{toggled}"
+    return ArtifactStore(ObjectPlace(f"{url.rstrip('/')}{below}", settings.artifact_cache))
 
 
 def plain_summary(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,11 +232,3 @@ def plain_summary(values: Mapping[str, Any]) -> dict[str, Any]:
         key: None if isinstance(value, float) and not (abs(value) < float("inf")) else value
         for key, value in values.items()
     }
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

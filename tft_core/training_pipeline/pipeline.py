@@ -13,7 +13,7 @@ from typing import Any
 from tft_core.config import Settings, load_settings
 from tft_core.errors import ConfigError
 from tft_core.schema import LIVE_FOLD, content_hash
-from tft_core.training_pipeline.artifacts import Artifact
+from tft_core.training_pipeline.artifacts import Artifact, open_artifacts
 from tft_core.training_pipeline.config import TrainingPipelineConfig
 from tft_core.training_pipeline.graph import UNPARTITIONED_KEY
 from tft_core.training_pipeline.parallel import Pair, build_in_turn, build_side_by_side
@@ -143,7 +143,7 @@ class TrainingPipeline:
             sharpe_oos=verdict["figures"]["sharpe_net"],
             total_return_oos=verdict["figures"]["return_total"],
             max_drawdown_oos=verdict["figures"]["max_drawdown"],
-            report_path=checkpoint.path / "tear_sheet.html",
+            report_path=checkpoint.file("tear_sheet.html"),
             elapsed_seconds=time.perf_counter() - log.began,
             phase_seconds=log.seconds,
             built=tuple(log.names),
@@ -205,5 +205,5 @@ def open_toggled(settings: Settings, config: TrainingPipelineConfig) -> Workspac
         )
         if is_set
     }
-    root = settings.home / "toggled" / content_hash(config)[:12] / "artifacts"
-    return replace(workspace, skip=frozenset(skip), artifacts=type(workspace.artifacts)(root))
+    apart = open_artifacts(settings, toggled=content_hash(config)[:12])
+    return replace(workspace, skip=frozenset(skip), artifacts=apart)

@@ -5,7 +5,7 @@ Nothing is judged or promoted here; how it looks is decided in ``reports``.
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -21,6 +21,9 @@ from tft_core.training_pipeline.graph import LIFECYCLE, SPECS, keys_of, study_ke
 from tft_core.training_pipeline.phases.production import git_commit
 from tft_core.training_pipeline.phases.selection import read_prefilter, read_stability
 from tft_core.training_pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 N_TOP_FEATURES = 15
 NOTES = (
@@ -250,6 +253,8 @@ def provenance(workspace: Workspace, checkpoint: Path, counts: LedgerCounts) -> 
     }
 
 
-def _below_home(workspace: Workspace, path: Path) -> str:
+def _below_home(workspace: Workspace, path: "Path | UPath") -> str:
     home = workspace.settings.home
-    return str(path.relative_to(home)) if path.is_relative_to(home) else str(path)
+    if isinstance(path, Path) and path.is_relative_to(home):
+        return str(path.relative_to(home))
+    return str(path)

@@ -19,7 +19,7 @@ from tft_core.folds import FoldConfig, WalkForward
 from tft_core.hp_tuner.config import TunerConfig
 from tft_core.logs import log_context
 from tft_core.training_pipeline.arrivals import Arrivals, arrivals, arrivals_stamp
-from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore
+from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore, open_artifacts
 from tft_core.training_pipeline.config import StoreConfig
 from tft_core.training_pipeline.graph import (
     LIFECYCLE,
@@ -84,7 +84,7 @@ class Workspace:
         return cls(
             settings=resolved,
             plan=WalkForward.from_config(resolved.build(FoldConfig, "folds")),
-            artifacts=ArtifactStore(resolved.artifacts_dir),
+            artifacts=open_artifacts(resolved),
             retune_every=resolved.build(TunerConfig, "tuning").retune_every,
         )
 

@@ -2,16 +2,19 @@
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tft_core.errors import ConfigError
 from tft_core.schema import LIVE_FOLD
-from tft_core.training_pipeline.artifacts import POINTER
 from tft_core.training_pipeline.workspace import Workspace
 
+if TYPE_CHECKING:
+    from upath import UPath
+
 DAY_S = 86_400.0
-STAGE_PATTERN = "*/*/.stage-*"
 ABANDONED_DAYS = 1.0
 """No draft is written for this long; one that is older was left by a killed process."""
 
@@ -20,14 +23,16 @@ ABANDONED_DAYS = 1.0
 class Garbage:
     """What was removed, or would be."""
 
-    artifacts: tuple[Path, ...]
-    drafts: tuple[Path, ...]
+    artifacts: "tuple[Path | UPath, ...]"
+    drafts: "tuple[Path | UPath, ...]"
+    copies: tuple[Path, ...]
+    """Local ones of an object store's files."""
     checkpoints: tuple[Path, ...]
     n_bytes: int
 
     @property
-    def paths(self) -> tuple[Path, ...]:
-        return self.artifacts + self.drafts + self.checkpoints
+    def paths(self) -> "tuple[Path | UPath, ...]":
+        return self.artifacts + self.drafts + self.copies + self.checkpoints
 
 
 def collect_garbage(
@@ -37,38 +42,43 @@ def collect_garbage(
 
     Args:
         older_than_days: Artifact versions made later than so many days ago stay: somebody may
-            be reading them.
+            be reading them. So do local copies that were read since.
         keep: Checkpoints that stay of each fold and procedure, the newest ones.
         dry_run: Only say what would be removed.
 
     Raises:
         ConfigError: The age is negative.
+        StorageError: The object store of the artifacts does not answer.
     """
     if older_than_days < 0:
         raise ConfigError(f"the age must be at least 0 days, found {older_than_days:g}")
-    root, now = workspace.artifacts.root, time.time()
-    artifacts = []
-    for pointer in sorted(root.glob(f"*/*/{POINTER}")):
-        current = pointer.read_text(encoding="utf-8").strip()
-        artifacts += [
-            version
-            for version in sorted(pointer.parent.iterdir())
-            if version.is_dir()
-            and not version.name.startswith(".")
-            and version.name != current
-            and _age_days(version, now) > older_than_days
-        ]
-    drafts = [p for p in sorted(root.glob(STAGE_PATTERN)) if _age_days(p, now) > ABANDONED_DAYS]
+    store, now = workspace.artifacts, time.time()
+    stored = store.versions()
+    artifacts = [
+        version
+        for version in stored
+        if version.kind == "superseded" and now - version.modified_at > older_than_days * DAY_S
+    ]
+    drafts = [
+        version
+        for version in stored
+        if version.kind == "draft" and now - version.modified_at > ABANDONED_DAYS * DAY_S
+    ]
+    copies = _unused(store.place.local_copies(), now - max(older_than_days, ABANDONED_DAYS) * DAY_S)
     registry, in_use = workspace.registry, _candidates_in_use(workspace)
     checkpoints = registry.gc(keep, dry_run=True, in_use=in_use)
-    n_bytes = sum(_size(path) for path in (*artifacts, *drafts, *checkpoints))
+    n_bytes = sum(version.n_bytes for version in (*artifacts, *drafts))
+    n_bytes += sum(_size(path) for path in (*copies, *checkpoints))
     if not dry_run:
-        for path in (*artifacts, *drafts):
-            shutil.rmtree(path)
+        for version in (*artifacts, *drafts):
+            store.remove(version)
+        for path in copies:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         checkpoints = registry.gc(keep, in_use=in_use)
     return Garbage(
-        artifacts=tuple(artifacts),
-        drafts=tuple(drafts),
+        artifacts=tuple(version.path for version in artifacts),
+        drafts=tuple(version.path for version in drafts),
+        copies=tuple(copies),
         checkpoints=tuple(checkpoints),
         n_bytes=n_bytes,
     )
@@ -89,9 +99,10 @@ def _candidates_in_use(workspace: Workspace) -> set[str]:
     return {directory.name for directory in found if directory is not None}
 
 
-def _age_days(path: Path, now: float) -> float:
-    return (now - path.stat().st_mtime) / DAY_S
+def _unused(copies: Sequence[Path], since: float) -> list[Path]:
+    return [path for path in copies if path.stat().st_mtime < since]
 
 
-def _size(folder: Path) -> int:
-    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else (path,)
+    return sum(p.stat().st_size for p in files if p.is_file())

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from tft_core.errors import ArtifactError, ConfigError
+from tft_core.errors import ArtifactError, ConfigError, StorageError
 from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore
 from tft_core.training_pipeline.graph import SPECS
 
@@ -59,17 +59,21 @@ def docs_url(name: str) -> str | None:
     return f"{pages_url()}/docs/{quote(name)}" if (DOCS / name).is_file() else None
 
 
-def make_server(home: Path, *, host: str, port: int) -> ThreadingHTTPServer:
+def make_server(
+    home: Path, *, host: str, port: int, artifacts: ArtifactStore | None = None
+) -> ThreadingHTTPServer:
     """A server of a state directory's pages; ``serve_forever`` runs it.
 
     Args:
+        artifacts: Where the artifacts lie; default under the home.
         port: 0 takes a free one (``server_address`` tells it).
 
     Raises:
         ConfigError: The address cannot be bound.
     """
+    handler = partial(PagesHandler, home=home, artifacts=artifacts or _store_in(home))
     try:
-        return ThreadingHTTPServer((host, port), partial(PagesHandler, home=home))
+        return ThreadingHTTPServer((host, port), handler)
     except OSError as error:
         raise ConfigError(
             f"`tft pages` must have a free address, found {host}:{port}: {error.strerror}; "
@@ -82,8 +86,8 @@ class PagesHandler(BaseHTTPRequestHandler):
 
     server_version, sys_version = "tft", ""
 
-    def __init__(self, *args: object, home: Path) -> None:
-        self.home = home
+    def __init__(self, *args: object, home: Path, artifacts: ArtifactStore) -> None:
+        self.home, self.artifacts = home, artifacts
         super().__init__(*args)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
@@ -96,11 +100,16 @@ class PagesHandler(BaseHTTPRequestHandler):
         if not self._is_asked_by_its_name():
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "asked by another host name")
             return
-        path = unquote(urlsplit(self.path).path)
+        try:
+            self._show(unquote(urlsplit(self.path).path), with_body)
+        except StorageError:
+            self.send_error(HTTPStatus.SERVICE_UNAVAILABLE, "the artifact store does not answer")
+
+    def _show(self, path: str, with_body: bool) -> None:
         if path == "/":
-            self._send(index_page(self.home).encode(), CONTENT_TYPES[".html"], with_body)
+            self._send(index_page(self.artifacts).encode(), CONTENT_TYPES[".html"], with_body)
             return
-        file = page_file(self.home, path)
+        file = page_file(self.home, self.artifacts, path)
         if file is None:
             self.send_error(HTTPStatus.NOT_FOUND, "no such page")
             return
@@ -129,35 +138,42 @@ class PagesHandler(BaseHTTPRequestHandler):
         """Nothing: a page that was looked at is no event."""
 
 
-def page_file(home: Path, path: str) -> Path | None:
+def page_file(home: Path, artifacts: ArtifactStore, path: str) -> Path | None:
     """The file behind a request path; ``None`` where there is none that may be shown."""
-    parts = [part for part in path.split("/") if part]
-    if not parts or any(part.startswith(".") for part in parts):
+    kind, *rest = [part for part in path.split("/") if part] or [""]
+    if any(part.startswith(".") for part in rest):
         return None
-    root, rest = {
-        "artifacts": (home / "artifacts", parts[1:]),
-        "reports": (home / "reports", parts[1:]),
-        "docs": (DOCS, parts[1:]),
-    }.get(parts[0], (None, []))
-    if root is None or not rest or Path(rest[-1]).suffix not in CONTENT_TYPES:
+    if not rest or Path(rest[-1]).suffix not in CONTENT_TYPES:
         return None
-    if parts[0] == "artifacts" and len(rest) == 3:  # without a version: the current one
-        artifact = _current(ArtifactStore(root), rest[0], rest[1])
-        file = artifact.path / rest[2] if artifact else None
-    else:
-        file = root.joinpath(*rest)
-    if file is None or not file.is_file():
+    if kind == "artifacts":
+        return _artifact_file(artifacts, *rest) if len(rest) in (3, 4) else None
+    root = {"reports": home / "reports", "docs": DOCS}.get(kind)
+    if root is None:
         return None
-    return file if file.resolve().is_relative_to(root.resolve()) else None
+    file = root.joinpath(*rest)
+    return file if file.is_file() and file.resolve().is_relative_to(root.resolve()) else None
 
 
-def index_page(home: Path) -> str:
+def _artifact_file(
+    store: ArtifactStore, asset: str, key: str, *version_and_name: str
+) -> Path | None:
+    """A page of an artifact as it was written; without a version, the current one's."""
+    *version, name = version_and_name
+    artifact = _artifact(store, asset, key, *version)
+    if artifact is None or name not in artifact.files:
+        return None
+    try:
+        return artifact.file(name)
+    except ArtifactError:
+        return None  # damaged: no page
+
+
+def index_page(store: ArtifactStore) -> str:
     """Every current artifact that has pages, in the order of the graph."""
-    store, rows = ArtifactStore(home / "artifacts"), []
+    rows = []
     for asset in SPECS:
-        folder = store.root / asset
-        for key in sorted((p.name for p in folder.iterdir()) if folder.is_dir() else ()):
-            artifact = _current(store, asset, key)
+        for key in store.keys(asset):
+            artifact = _artifact(store, asset, key)
             pages = [n for n in sorted(artifact.files) if n.endswith(".html")] if artifact else []
             for name in pages:
                 link = quote(posixpath.join("/artifacts", asset, key, name))
@@ -172,8 +188,14 @@ def index_page(home: Path) -> str:
     )
 
 
-def _current(store: ArtifactStore, asset: str, key: str) -> Artifact | None:
+def _artifact(
+    store: ArtifactStore, asset: str, key: str, version: str | None = None
+) -> Artifact | None:
     try:
-        return store.current(asset, key)
+        return store.current(asset, key) if version is None else store.version(asset, key, version)
     except (ArtifactError, NotADirectoryError):
         return None  # damaged or no artifact: not a page; whoever builds on it says why
+
+
+def _store_in(home: Path) -> ArtifactStore:
+    return ArtifactStore(home / "artifacts")

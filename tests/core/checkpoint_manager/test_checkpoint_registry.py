@@ -7,6 +7,7 @@ from datetime import date
 import pandas as pd
 import pytest
 import torch
+from upath import UPath
 
 from tests.support.checkpoints import PASSED, metadata, weights
 from tft_core.checkpoint_manager import CheckpointManager, state_mismatches
@@ -18,6 +19,12 @@ JUNE = date(2020, 6, 30)
 @pytest.fixture
 def registry(tmp_path):
     return CheckpointManager(tmp_path / "checkpoints")
+
+
+@pytest.mark.parametrize("root", ["s3://b/models", UPath("memory://models")], ids=str)
+def test_a_registry_that_is_no_posix_directory_is_refused(root):
+    with pytest.raises(CheckpointError, match=rf"POSIX file system, found {root}; its atomic"):
+        CheckpointManager(root)
 
 
 class TestCheckpointManager:

@@ -1,20 +1,15 @@
 """The study database: how SQLite is opened, a real Postgres, dead hosts, and what was tried."""
 
 import json
-import os
-import shutil
-import socket
 import sqlite3
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import toy_objectives as toys
 from sqlalchemy import text
 from test_tuner_workers import run, states, tuner, wait_for_state
 
+from tests.support.postgres import postgres_server
 from tft_core.hp_tuner import HPTuner, TunerConfig, finished_trials
 from tft_core.hp_tuner.storage import SQLITE_TIMEOUT_SECONDS, open_storage
 
@@ -98,49 +93,11 @@ def test_trials_of_a_study_that_was_killed_are_in_the_census(tmp_path):
 # -- Postgres ------------------------------------------------------------------------------
 
 
-def postgres_programs() -> Path | None:
-    """Directory of the server's programs, wherever a distribution puts them."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    named = shutil.which("initdb")
-    return found[-1].parent if found else Path(named).parent if named else None
-
-
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str]:
-    """URL of a database of a server of our own, on this machine, gone afterwards."""
-    pytest.importorskip("psycopg2", reason="needs psycopg2: pip install '.[postgres]'")
-    programs = postgres_programs()
-    if programs is None:
-        pytest.skip("needs a Postgres server: apt-get install postgresql")
-    # not in pytest's own folder, which nobody but its owner may enter
-    with tempfile.TemporaryDirectory(prefix="tft-postgres-") as folder:
-        yield from _server(programs, Path(folder))
-
-
-def _server(programs: Path, folder: Path) -> Iterator[str]:
-    as_user: list[str] = []
-    if os.geteuid() == 0:  # the server refuses to run as root
-        as_user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-        os.chown(folder, 65534, 65534)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    data = folder / "data"
-
-    def call(program: str, *arguments: str) -> None:
-        subprocess.run(
-            [*as_user, str(programs / program), *arguments],
-            check=True, cwd=folder, stdout=subprocess.DEVNULL, env={"PATH": "/usr/bin:/bin"},
-        )  # fmt: skip
-
-    call("initdb", "-D", str(data), "-U", "tft", "-A", "trust", "-E", "UTF8", "--no-sync")
-    options = f"-h 127.0.0.1 -p {port} -k {folder} -c fsync=off -c max_connections=60"
-    call("pg_ctl", "-D", str(data), "-l", str(folder / "log"), "-w", "-o", options, "start")
-    try:
-        call("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "tft", "studies")
-        yield f"postgresql+psycopg2://tft@127.0.0.1:{port}/studies"
-    finally:
-        call("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
+    """URL of an empty database."""
+    with postgres_server("studies") as server:
+        yield f"postgresql+psycopg2://{server.address('studies')}"
 
 
 def on_postgres(url: str, builder, **changes) -> HPTuner:

@@ -1,18 +1,24 @@
-"""Artifacts: whole or absent, hashed by content, refused when damaged or failed."""
-
-from pathlib import Path
+"""Artifacts: whole or absent, hashed by content, refused when damaged or failed; on any place."""
 
 import pandas as pd
 import pytest
 
+from tests.support.s3 import s3_bucket
 from tft_core.checks.findings import Finding
 from tft_core.errors import ArtifactError
 from tft_core.training_pipeline.artifacts import ArtifactStore
+from tft_core.training_pipeline.places import ObjectPlace
 
 
-@pytest.fixture
-def store(tmp_path):
-    return ArtifactStore(tmp_path)
+@pytest.fixture(params=["directory", "object store", pytest.param("S3", marks=pytest.mark.slow)])
+def store(request, tmp_path):
+    if request.param == "directory":
+        yield ArtifactStore(tmp_path)
+    elif request.param == "object store":
+        yield ArtifactStore(ObjectPlace(f"memory://{tmp_path.name}", tmp_path / "cache"))
+    else:
+        with s3_bucket() as bucket:
+            yield ArtifactStore(ObjectPlace(f"{bucket}/some/prefix", tmp_path / "cache"))
 
 
 def write(store: ArtifactStore, value: int, *, findings=(), png: bytes = b"a"):
@@ -45,7 +51,7 @@ def test_a_failed_draft_leaves_the_version_before(store):
         draft.write_json("value.json", {"value": 2})
         raise RuntimeError("half way")
     assert store.read("asset", "key").path == before.path
-    assert not list(Path(before.path).parent.glob(".stage-*"))
+    assert [version.kind for version in store.versions()] == ["current"]
 
 
 def test_an_artifact_that_failed_its_check_is_kept_and_refused(store):
@@ -63,6 +69,8 @@ def test_a_warning_is_told_and_not_refused(store):
 def test_a_changed_byte_is_refused_by_name(store):
     artifact = write(store, 1)
     (artifact.path / "value.json").write_text('{"value":3}')
+    for copy in store.place.local_copies():  # whose bytes are still the right ones
+        copy.unlink()
     with pytest.raises(ArtifactError, match=r"value\.json must have the bytes it was written"):
         artifact.json("value.json")
 
@@ -80,10 +88,16 @@ def test_a_missing_artifact_says_what_to_materialize(store):
         store.read("asset", "key")
 
 
-def test_sweeping_removes_superseded_versions_only(store):
+def test_versions_are_told_from_the_current_one_and_removed_alone(store):
     old, new = write(store, 1), write(store, 2)
-    assert store.sweep(lambda path: True) == [old.path]
+    kinds = {version.path: version for version in store.versions()}
+    assert {path: version.kind for path, version in kinds.items()} == {
+        old.path: "superseded",
+        new.path: "current",
+    }
+    store.remove(kinds[old.path])
     assert store.read("asset", "key").path == new.path
+    assert [version.path for version in store.versions()] == [new.path]
 
 
 def test_frames_come_back_as_they_were(store):

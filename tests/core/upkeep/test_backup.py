@@ -21,7 +21,7 @@ def home(tmp_path: Path) -> Path:
     """A market store, an artifact with a superseded version, a ledger in WAL mode, leftovers."""
     settings = tiny_settings(tmp_path / "state")
     load_store(settings, tiny_bars())
-    store = ArtifactStore(settings.artifacts_dir)
+    store = ArtifactStore(settings.home / "artifacts")
     for text in ("old", "new"):
         with store.draft("prefiltered_features", "2022-01-01", "f") as draft:
             draft.write_text("kept.json", text)
@@ -186,3 +186,25 @@ def test_the_commands_back_up_verify_and_restore(
     assert f"restored {answer['n_files']} files" in capsys.readouterr().out
     assert main(["restore", "b.tar"]) == 1
     assert "would be replaced" in capsys.readouterr().err
+
+
+def test_what_lies_elsewhere_is_named_and_copies_of_it_are_no_state(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tft.toml").write_text(
+        'default_profile = "t"\n[folds]\nanchor = 2018-01-01\n[profile.t]\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    monkeypatch.setenv("TFT_HOME", str(home))
+    monkeypatch.setenv("TFT_ARTIFACTS_URL", "memory://elsewhere")
+    (home / ".artifact-cache").mkdir()
+    (home / ".artifact-cache" / "0123.json").write_text("{}")
+    assert main(["backup", "b.tar"]) == 0
+    assert "not in it: the artifacts, which lie where $TFT_ARTIFACTS_URL says" in (
+        capsys.readouterr().out
+    )
+    assert not [n for n in verify_backup(tmp_path / "b.tar").files if "0123.json" in n]
+    monkeypatch.setenv("TFT_HOME", str(tmp_path / "there"))
+    assert main(["restore", "b.tar"]) == 0
+    assert "its artifacts are not in use while $TFT_ARTIFACTS_URL is set" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 import os
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,30 @@ def test_a_draft_that_nobody_writes_any_more_goes(workspace: Workspace) -> None:
     make_older(abandoned, 2)
     assert collect_garbage(workspace).drafts == (abandoned,)
     assert fresh.is_dir() and not abandoned.exists()
+
+
+def test_an_object_store_is_cleaned_of_the_same_and_its_unused_copies_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TFT_ARTIFACTS_URL", f"memory://{tmp_path.name}")
+    workspace = Workspace.open(tiny_settings(tmp_path))
+    for number in range(2):
+        with workspace.artifacts.draft("prefiltered_features", "live", "f") as draft:
+            draft.write_text("kept.json", str(number))
+    current = workspace.artifacts.read("prefiltered_features", "live")
+    unfinished = workspace.artifacts.root / "prefiltered_features/live/0123456789abcdef-01234567"
+    (unfinished / "kept.json").write_text("half")
+    for path in unfinished.fs.find(workspace.artifacts.root.path):
+        unfinished.fs.store[path].created -= timedelta(days=8)
+        unfinished.fs.store[path].modified -= timedelta(days=8)
+    old, young = sorted(workspace.artifacts.place.local_copies())[:2]
+    make_older(old, 9)
+    found = collect_garbage(workspace)
+    assert [v.kind for v in workspace.artifacts.versions()] == ["current"]
+    assert len(found.artifacts) == 1 and found.drafts == (unfinished,)
+    assert found.copies == (old,) and young.exists() and not old.exists()
+    assert workspace.artifacts.read("prefiltered_features", "live").path == current.path
+    assert current.file("kept.json").read_text() == "1"
 
 
 def test_checkpoints_are_counted_by_fold_and_listed_before_they_go(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tft_core.errors import ConfigError
 from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore
+from tft_core.training_pipeline.places import ObjectPlace
 from tft_core.upkeep import pages
 
 
@@ -63,8 +64,38 @@ def test_without_a_version_the_current_page_is_shown_and_the_index_links_to_it(p
     assert get(port, "/reports/data_quality.html")[1] == "quality"
 
 
+def test_pages_of_an_object_store_are_served_and_its_silence_is_not_their_absence(
+    tmp_path: Path,
+) -> None:
+    place = ObjectPlace(f"memory://{tmp_path.name}", tmp_path / "cache")
+    store = ArtifactStore(place)
+    with store.draft("vsn_stability_report", "live", "f") as draft:
+        draft.write_text("stability.html", "far away")
+    version = store.read("vsn_stability_report", "live").path.name
+    with pages.make_server(tmp_path, host="127.0.0.1", port=0, artifacts=store) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        port = server.server_address[1]
+        folder = "/artifacts/vsn_stability_report/live"
+        for path in (f"{folder}/stability.html", f"{folder}/{version}/stability.html"):
+            assert get(port, path)[:2] == (200, "far away")
+        assert f'href="{folder}/stability.html"' in get(port, "/")[1]
+        assert get(port, f"{folder}/{version}/other.html")[0] == 404
+        place._fs = Unreachable()
+        assert get(port, f"{folder}/stability.html")[0] == 503
+        server.shutdown()
+        thread.join()
+
+
+class Unreachable:
+    """A file system whose line is down."""
+
+    def cat_file(self, path: str) -> bytes:
+        raise ConnectionError("no route to host")
+
+
 def test_the_index_of_an_empty_home_says_so(tmp_path: Path) -> None:
-    assert "Nothing has been materialized yet" in pages.index_page(tmp_path / "none")
+    assert "Nothing has been materialized yet" in pages.index_page(ArtifactStore(tmp_path / "none"))
 
 
 @pytest.mark.parametrize(
