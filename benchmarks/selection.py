@@ -1,9 +1,10 @@
 """Can the selection be believed? Data with a planted answer, ours beside the usual ways.
 
-``python -m benchmarks.selection run --state DIR`` trains what is still missing (a killed run goes
-on where it stopped; several processes may share a state), ``… table --state DIR`` prints the
-table. One data set goes through the product's own tiers: pre-filter, exploration with shadows
-over three folds × three seeds, stability report. Then networks are trained on what it chose.
+``python -m benchmarks.selection --state DIR`` trains what is still missing (a killed run goes on
+where it stopped; several processes may share a state); ``python -m benchmarks.selection_table
+--state DIR`` prints the tables of what is there. One data set goes through the product's own
+tiers: pre-filter, exploration with shadows over three folds × three seeds, stability report.
+Then networks are trained on what it chose.
 """
 
 import argparse
@@ -18,9 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from benchmarks.planted import N_TRUE, NETWORK, auc, planted_rows
+from benchmarks.planted import NETWORK, planted_rows
 from tft_core.feature_selection import (
     NOT_ABOVE_CHANCE,
     FeatureSelectionConfig,
@@ -30,7 +30,6 @@ from tft_core.feature_selection import (
     screen,
     stability_report,
 )
-from tft_core.feature_selection.chance import shadow_threshold
 from tft_core.models.config import VsnForm
 from tft_core.models.ensemble import Ensemble
 from tft_core.sequences import RowTable
@@ -90,16 +89,11 @@ CONDITIONS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("run", "table"))
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--only", default="", help="conditions whose name holds this")
     options = parser.parse_args()
-    conditions = [c for c in CONDITIONS if options.only in c.name]
-    if options.what == "run":
-        for condition, number in _by_turns(conditions):
-            run(condition, number, options.state)
-    else:
-        print_tables(conditions, options.state)
+    for condition, number in _by_turns([c for c in CONDITIONS if options.only in c.name]):
+        run(condition, number, options.state)
 
 
 def _by_turns(conditions: list[Condition]) -> Iterator[tuple[Condition, int]]:
@@ -262,162 +256,6 @@ def _screened(rows: RowTable, kept: PrefilterResult) -> pd.DataFrame:
         narrow.date_index[known],
         SELECTION,
     )
-
-
-RULES = (
-    "ours",
-    "weight, 95 % shadow line",
-    "permutation, 95 % shadow line",
-    "|IC|, Benjamini-Hochberg",
-    "TFT's VSN, plan's rule",
-)
-
-
-def print_tables(conditions: list[Condition], state: Path) -> None:
-    """What was picked and how well, per condition and rule; then verdicts; then Sharpe ratios."""
-    picked, verdicts, sharpes = [], [], []
-    for condition in conditions:
-        for done in sorted((state / condition.name).glob("*/result.json")):
-            told = Outcome.read(done.parent, condition)
-            picked += told.rules()
-            verdicts.append(told.verdict())
-            sharpes += [
-                {
-                    "condition": condition.name,
-                    "data": done.parent.name,
-                    "set": name,
-                    "sharpe": value,
-                }
-                for name, value in told.result["sharpe"].items()
-            ]
-    order = [c.name for c in conditions]
-    by_rule = _means(pd.DataFrame(picked), ["condition", "rule"])
-    print(by_rule.reindex(list(product(order, RULES))).dropna(how="all").to_markdown())
-    frame = pd.DataFrame(verdicts)
-    print(pd.crosstab(frame["condition"], frame["verdict"]).reindex(order).dropna().to_markdown())
-    agreement = _means(frame.drop(columns="verdict"), ["condition"])
-    print(agreement.reindex(order).dropna(how="all").to_markdown())
-    wide = pd.DataFrame(sharpes).pivot(index=["condition", "data"], columns="set", values="sharpe")
-    for name in [n for n in wide.columns if n != "all"]:
-        wide[f"{name} − all"] = wide[name] - wide["all"]
-    told = _means(wide.reset_index("condition"), ["condition"])
-    print(told.reindex(order).T.to_markdown())
-
-
-def _means(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Mean ± standard error over data sets, and their number."""
-    groups = frame.groupby(by)
-    mean, error, count = groups.mean(), groups.sem(), groups.count()
-    told = {
-        name: [
-            _with_error(m, e, n)
-            for m, e, n in zip(mean[name], error[name], count[name], strict=True)
-        ]
-        for name in mean.columns
-    }
-    return pd.DataFrame(told, index=mean.index)
-
-
-def _with_error(mean: float, error: float, count: int) -> str:
-    if np.isnan(mean):
-        return ""
-    return f"{mean:.2f} ({count})" if np.isnan(error) else f"{mean:.2f} ± {error:.2f} ({count})"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """One data set: its records, and every rule applied to them."""
-
-    condition: Condition
-    result: dict
-    report: StabilityReport
-    records: pd.DataFrame
-    screened: pd.DataFrame
-    plain: pd.DataFrame | None
-
-    @classmethod
-    def read(cls, folder: Path, condition: Condition) -> "Outcome":
-        result = json.loads((folder / "result.json").read_text())
-        records = pd.read_parquet(folder / "records.parquet")
-        plain = folder / "plain.parquet"
-        return cls(
-            condition,
-            result,
-            stability_report(records, SELECTION, prefiltered=result["kept"]),
-            records,
-            pd.read_parquet(folder / "screen.parquet"),
-            pd.read_parquet(plain) if plain.exists() else None,
-        )
-
-    def rules(self) -> list[dict[str, object]]:
-        """AUC, false discoveries and power of every rule among the kept features."""
-        kept = self.result["kept"]
-        table = self.report.table.reindex(kept)
-        shadows = self.records["is_shadow"]
-        permutation = self.records.groupby("feature")["perm_dposition"].mean()
-        names = self.records.loc[shadows, "feature"].unique()
-        line = shadow_threshold(permutation[names].to_numpy(), SELECTION.shadow_quantile)
-        screened = self.screened.reindex(kept)
-        p_ic = 2.0 * stats.norm.sf(screened["ic_t"].abs())
-        is_on = self.report.verdict != NOT_ABOVE_CHANCE
-        rules = {
-            "ours": (table["evidence"], table["passes"] & is_on),
-            "weight, 95 % shadow line": (table["evidence"], table["above_shadow"]),
-            "permutation, 95 % shadow line": (permutation[kept], permutation[kept] > line),
-            "|IC|, Benjamini-Hochberg": (
-                screened["ic"].abs(),
-                stats.false_discovery_control(p_ic) <= SELECTION.max_fdr,
-            ),
-        }
-        if self.plain is not None:
-            weight = self.plain.pivot(index="seed", columns="feature", values="weight")[kept]
-            rules["TFT's VSN, plan's rule"] = (
-                weight.mean(),
-                weight.mean() > SELECTION.vsn_weight_threshold,
-            )
-        is_true = self.is_true(kept)
-        found = []
-        for name, (score, picks) in rules.items():
-            picks = np.asarray(picks, dtype=bool)
-            found.append(
-                {
-                    "condition": self.condition.name,
-                    "rule": name,
-                    "AUC": auc(np.asarray(score), is_true) if is_true.any() else np.nan,
-                    "FDR": float((picks & ~is_true).sum() / max(picks.sum(), 1)),
-                    "power": float(picks[is_true].mean()) if is_true.any() else np.nan,
-                    "picked": float(picks.sum()),
-                }
-            )
-        return found
-
-    def is_true(self, names: list[str]) -> np.ndarray:
-        if self.condition.ic == 0.0:
-            return np.zeros(len(names), dtype=bool)
-        return np.array([int(name[1:]) < N_TRUE for name in names])
-
-    def verdict(self) -> dict[str, object]:
-        """The verdict and how far repeated explorations agree."""
-        told, kept = self.report.agreement, self.result["kept"]
-        weight = self.records[~self.records["is_shadow"]]
-        last = weight[weight["fold"] == weight["fold"].max()]
-        is_true = self.is_true(kept)
-        by_seed = last.pivot(index="seed", columns="feature", values="weight")[kept].to_numpy()
-        one = [auc(row, is_true) for row in by_seed] if is_true.any() else [np.nan]
-        return {
-            "condition": self.condition.name,
-            "verdict": self.report.verdict,
-            "AUC, one seed, newest fold": float(np.mean(one)),
-            "AUC, 3 seeds, newest fold": auc(by_seed.mean(axis=0), is_true)
-            if is_true.any()
-            else np.nan,
-            "Spearman weight-permutation": self.report.statistics["weight_permutation_spearman"],
-            "τ of seeds": told["seeds_within_fold"]["kendall"],
-            "Nogueira of seeds": told["seeds_within_fold"]["nogueira"],
-            "τ of folds": told["folds"]["kendall"],
-            "Nogueira of folds": told["folds"]["nogueira"],
-            "CPU s": self.result["cpu_s"],
-        }
 
 
 if __name__ == "__main__":
