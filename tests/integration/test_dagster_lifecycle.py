@@ -5,8 +5,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from tests.support.tiny import load_store, tiny_bars, tiny_settings
+from tft_assets.arrivals import MARKET_STORE
 from tft_assets.build import build_defs
 from tft_assets.resources import WorkspaceFactory
 from tft_core.training_pipeline import Workspace
@@ -75,3 +77,13 @@ def test_the_newest_session_is_inferred_and_published_through_dagster(built):
     assert result.success
     signals = workspace.artifacts.read("strategy_signals", session.isoformat())
     assert signals.summary["published"] is True
+
+
+def test_the_bars_that_dagster_observed_are_the_ones_a_refit_would_read(built):
+    _, instance, workspace = built
+    found = workspace.arrivals()
+    records = instance.fetch_observations(dg.AssetKey(MARKET_STORE), limit=100).records
+    observed = [record.event_log_entry.asset_observation for record in reversed(records)]
+    assert {o.partition: o.tags[DATA_VERSION_TAG] for o in observed} == found.versions
+    assert not found.is_stale
+    assert (found.sessions, found.restated) == (0, 0)
