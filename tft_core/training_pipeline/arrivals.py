@@ -101,21 +101,19 @@ def arrivals(workspace: "Workspace") -> Arrivals:
 
 
 def arrivals_stamp(workspace: "Workspace") -> str:
-    """Changes whenever ``arrivals`` could: the files of the store and of the live fold's model.
+    """Changes whenever ``arrivals`` could: the files of the store, the live fold's artifacts.
 
-    Nothing is opened. Empty where there is no store.
+    The store is not opened. Empty where there is none.
     """
     store = workspace.settings.store_path
     if not store.exists():
         return ""
-    files = (
-        store,
-        store.with_name(f"{store.name}.wal"),
-        workspace.artifacts.pointer("market_data", LIVE_FOLD),
-        workspace.artifacts.pointer("production_fold", LIVE_FOLD),
-    )
+    files = (store, store.with_name(f"{store.name}.wal"))
     stats = [path.stat() if path.exists() else None for path in files]
-    return " ".join("-" if s is None else f"{s.st_mtime_ns}:{s.st_size}" for s in stats)
+    parts = ["-" if s is None else f"{s.st_mtime_ns}:{s.st_size}" for s in stats]
+    for asset in ("market_data", "production_fold"):
+        parts.append(workspace.artifacts.current_version(asset, LIVE_FOLD) or "-")
+    return " ".join(parts)
 
 
 def _is_made_from(workspace: "Workspace", upstream: str, downstream: str) -> bool:

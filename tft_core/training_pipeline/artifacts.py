@@ -125,17 +125,17 @@ class ArtifactStore:
     def root(self) -> "Path | UPath":
         return self.place.root
 
-    def pointer(self, asset: str, key: str) -> Path:
-        """The file that names the partition's newest artifact; replaced with each new one."""
-        return self.root / asset / key / POINTER
+    def current_version(self, asset: str, key: str) -> str | None:
+        """Name of the partition's newest version, or ``None`` if it was never made."""
+        try:
+            return self.place.read_text(f"{asset}/{key}/{POINTER}").strip()
+        except FileNotFoundError:
+            return None
 
     def current(self, asset: str, key: str) -> Artifact | None:
         """The partition's newest artifact, or ``None`` if it was never made."""
-        try:
-            version = self.place.read_text(f"{asset}/{key}/{POINTER}").strip()
-        except FileNotFoundError:
-            return None
-        return self.version(asset, key, version)
+        version = self.current_version(asset, key)
+        return None if version is None else self.version(asset, key, version)
 
     def version(self, asset: str, key: str, version: str) -> Artifact:
         """One version of a partition, whether or not it is the current one.
