@@ -71,8 +71,7 @@ def session_status(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """(code, detail) per symbol; the detail is given where there is more than the code."""
     stamp = walk.dates[index]
-    row = inputs.panel.dates.get_loc(stamp)
-    assert isinstance(row, int)  # no date stands twice
+    row = int(inputs.panel.dates.searchsorted(stamp))  # it is one of them
     codes: dict[str, str] = {}
     details: dict[str, str] = {}
     for column, symbol in enumerate(walk.symbols):

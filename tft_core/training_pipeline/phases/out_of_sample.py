@@ -32,8 +32,7 @@ def out_of_sample(
         workspace.plan.upto(workspace.plan.next_key(key)),
         start=fold.train_start,
     )
-    assert fold.test_start is not None  # ``next_key`` refuses the live fold
-    window = np.flatnonzero(data.dates >= pd.Timestamp(fold.test_start))
+    window = np.flatnonzero(data.dates >= pd.Timestamp(key))  # the key is the first test day
     universe = workspace.dated_universe(data.panel.symbols)
     records, configs, frames = {}, {}, []
     for path in PATHS:
