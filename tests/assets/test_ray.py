@@ -128,10 +128,9 @@ def folds_on_ray(ray_cluster: RayCluster) -> RayCluster:
 def finished(process: subprocess.Popen[str], within_s: float = 900.0) -> int:
     try:
         _, errors = process.communicate(timeout=within_s)
-    except subprocess.TimeoutExpired:
+    finally:  # out of time or interrupted: nothing is left running
         process.kill()
-        _, errors = process.communicate()
-        pytest.fail(f"not finished within {within_s:g} s: {errors[-3000:]}")
+        process.wait()
     if process.returncode:
         print(errors[-6000:])
     return process.returncode
