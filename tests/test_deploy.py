@@ -2,6 +2,7 @@
 
 import fnmatch
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import yaml
 from dagster._config import process_config
 from dagster_k8s import K8sRunLauncher
 from dagster_k8s.job import UserDefinedDagsterK8sConfig, get_user_defined_k8s_config
+from dagster_postgres.utils import get_conn_string
 from kubernetes.client import models
+from sqlalchemy.engine import make_url
 
 from tft_assets.executors import NODE_SELECTOR_ENV, make_executor, training_tags
 from tft_assets.schedules import NIGHTLY_ORDER_TAG
@@ -210,6 +213,15 @@ def test_volumes_environment_and_manifests_are_kubernetes_own_and_name_each_othe
     }
     volumes = {v["name"] for v in SERVER["volumes"]}
     assert {m["name"] for m in SERVER["volumeMounts"]} == volumes
+
+
+def test_the_charts_postgres_is_spoken_to_by_the_driver_that_the_image_has() -> None:
+    scheme = VALUES["postgresql"]["postgresqlScheme"]
+    url = get_conn_string("tft", "secret", "host", "dagster", scheme=scheme)
+    assert make_url(url).get_dialect().driver == "psycopg2"
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    postgres = extras["optional-dependencies"]["postgres"]
+    assert any(requirement.startswith("psycopg2") for requirement in postgres)
 
 
 def test_the_instance_of_the_chart_is_that_of_one_machine_but_for_its_size() -> None:

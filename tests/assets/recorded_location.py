@@ -36,6 +36,7 @@ class RecordedWorkspace(FakeWorkspace):
             "asset": asset,
             "key": key,
             "node": os.environ.get(NODE_ENV, ""),
+            "executor": os.environ.get("TFT_EXECUTOR", ""),
             "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
             "began": began,
             "ended": time.time(),

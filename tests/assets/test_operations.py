@@ -187,6 +187,32 @@ def test_an_executor_without_its_extra_names_the_extra(
         make_executor({"TFT_EXECUTOR": name, "TFT_RAY_ADDRESS": "http://127.0.0.1:8265"})
 
 
+def test_a_ray_step_gets_the_runs_settings_and_none_of_its_passwords(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Executor:
+        @staticmethod
+        def configured(config: dict) -> dict:
+            return config
+
+    monkeypatch.setitem(sys.modules, "dagster_ray", SimpleNamespace(ray_executor=Executor))
+    environ = {
+        "TFT_EXECUTOR": "ray",
+        "TFT_RAY_ADDRESS": "http://10.0.0.5:8265",
+        "TFT_HOME": "/var/lib/tft/state",
+        "TFT_PROFILE": "",  # set to nothing: not set
+        "TFT_STUDIES_URL": "postgresql+psycopg2://tft:secret@db/studies",
+        "DAGSTER_POSTGRES_URL": "postgresql+psycopg2://tft:secret@db/dagster",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+    }
+    assert make_executor(environ) == {
+        "ray": {
+            "address": "http://10.0.0.5:8265",
+            "env_vars": ["TFT_EXECUTOR", "TFT_RAY_ADDRESS", "TFT_HOME"],
+        }
+    }
+
+
 # -- dead runs ---------------------------------------------------------------------------------
 
 

@@ -216,7 +216,7 @@ class ObjectPlace(Place):
 
     def publish(self, stage: Path, folder: str, version: str) -> None:
         files = sorted(stage.iterdir(), key=lambda path: (path.name == MANIFEST, path.name))
-        with self._reaching():
+        with self._reaching(may_be_absent=False):  # a bucket that is not there
             for path in files:
                 self._fs.put_file(str(path), self._path(f"{folder}/{version}/{path.name}"))
             self._fs.pipe_file(self._path(f"{folder}/{POINTER}"), version.encode())
@@ -275,13 +275,13 @@ class ObjectPlace(Place):
         return f"{self.root.path.rstrip('/')}/{name}"
 
     @contextmanager
-    def _reaching(self) -> Iterator[None]:
-        """The store's refusals as one error; that a file is absent is an answer, no refusal."""
+    def _reaching(self, *, may_be_absent: bool = True) -> Iterator[None]:
+        """The store's refusals as one error; to a reader, that a file is absent is an answer."""
         try:
             yield
-        except FileNotFoundError:
-            raise
         except OSError as error:
+            if may_be_absent and isinstance(error, FileNotFoundError):
+                raise
             raise StorageError(
                 f"the artifact store must be reachable, found {error} at {self.root}; "
                 "check its address, credentials and network, then run it again"

@@ -141,6 +141,17 @@ def test_a_store_that_does_not_answer_is_no_reason_to_build_again(
     assert not issubclass(StorageError, ArtifactError)
 
 
+def test_a_bucket_that_does_not_exist_is_said_to_be_out_of_reach(
+    place: ObjectPlace, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(source: str, target: str) -> None:
+        raise FileNotFoundError("The specified bucket does not exist")
+
+    monkeypatch.setattr(place._fs, "put_file", refuses)
+    with pytest.raises(StorageError, match="found The specified bucket does not exist at memory"):
+        write(store, 1)
+
+
 @pytest.mark.parametrize("url", ["ftp://host/x", "https://host/x", "s3://", "/var/artifacts", "s3"])
 def test_a_place_whose_writes_are_not_whole_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=rf"SCHEME://BUCKET/PREFIX .* found '{url}'"):
