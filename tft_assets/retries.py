@@ -13,7 +13,7 @@ import dagster as dg
 from sqlalchemy.exc import DBAPIError
 
 from tft_assets.failures import refusal
-from tft_core.errors import StoreLockedError, TftError
+from tft_core.errors import StorageError, StoreLockedError, TftError
 
 MAX_RETRIES = 3
 FIRST_WAIT_S = 10.0
@@ -45,6 +45,9 @@ def transient_fault(error: BaseException) -> str | None:
 def _named(error: BaseException) -> str | None:
     if isinstance(error, StoreLockedError):
         return "market store locked"
+    if isinstance(error, StorageError):
+        is_refused = isinstance(error.__cause__, (PermissionError, FileNotFoundError))
+        return None if is_refused else "object store unreachable"
     if isinstance(error, sqlite3.OperationalError):
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without its extended part
         return "database locked" if code in (_SQLITE_BUSY, _SQLITE_LOCKED) else None
