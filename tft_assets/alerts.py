@@ -11,7 +11,7 @@ from dagster._core.event_api import EventLogRecord
 from dagster._core.events import DagsterEventType
 
 from tft_assets.failures import failure_of
-from tft_assets.runs import KILLED, PARENT_TAG
+from tft_assets.runs import KILLED, made_by_builder
 from tft_core.config import Settings
 from tft_core.errors import OutOfOrderError
 from tft_core.training_pipeline.config import OperationsConfig
@@ -21,8 +21,10 @@ from tft_core.upkeep.alerts import Alert, AlertBook
 
 PARTITION_TAG = "dagster/partition"
 CHECKPOINT = dg.AssetKey("production_checkpoint")
-AT_ONCE = 200
-"""Events read in one tick; the next tick goes on."""
+AT_ONCE = 50
+"""Events read in one tick, which has a minute; the next tick goes on."""
+TELLING = {DagsterEventType.STEP_FAILURE, DagsterEventType.ASSET_CHECK_EVALUATION}
+"""The events of a failed run that say why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +75,11 @@ def failed_run(instance: dg.DagsterInstance, record: EventLogRecord) -> list[Ale
     session that waits for the one before it follows from that one.
     """
     run = instance.get_run_by_id(record.run_id)
-    if run is None or PARENT_TAG in run.tags:
+    if run is None or made_by_builder(run):
         return []
     event = record.event_log_entry.dagster_event
-    failed = failure_of(entry.dagster_event for entry in instance.all_logs(run.run_id))
+    events = instance.all_logs(run.run_id, of_type=TELLING)
+    failed = failure_of(entry.dagster_event for entry in events)
     if failed.error == OutOfOrderError.__name__:
         return []
     key = run.tags.get(PARTITION_TAG, "")

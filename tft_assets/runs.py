@@ -23,7 +23,7 @@ from dagster._core.events import DagsterEvent
 from dagster._core.execution.context.system import PlanOrchestrationContext
 from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.retries import RetryMode
-from dagster._core.storage.dagster_run import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES
+from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
 PARENT_TAG = "tft/parent_run"
 PROCESS_TAG = "tft/process"
@@ -94,6 +94,14 @@ def owned_executor(inner: dg.ExecutorDefinition) -> dg.ExecutorDefinition:
     )
 
 
+def made_by_builder(run: dg.DagsterRun) -> bool:
+    """Whether a builder started a run and tells of it.
+
+    A person's re-execution of such a run has its tags, but no builder.
+    """
+    return PARENT_TAG in run.tags and run.parent_run_id is None
+
+
 @contextmanager
 def owned(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> Iterator[None]:
     """Say in the run's tags that this process works on a step, until the block ends.
@@ -101,7 +109,7 @@ def owned(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> Iterato
     Args:
         tags: What else the run is to be found by.
     """
-    if PARENT_TAG in context.run.tags:  # made by a builder, which tagged it with its process
+    if made_by_builder(context.run):  # which tagged it with its process
         context.instance.add_run_tags(context.run.run_id, tags)
         yield
         return
@@ -149,13 +157,17 @@ def sweep_dead_runs(instance: dg.DagsterInstance) -> list[str]:
         One line for each run that was ended or gave back a slot.
     """
     ended, lines = set(), []
-    in_progress = dg.RunsFilter(statuses=list(IN_PROGRESS_RUN_STATUSES))
-    for record in instance.get_run_records(in_progress):
+    # one that is only starting shows the tags of the run it repeats, if it repeats one
+    at_work_statuses = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    for record in instance.get_run_records(dg.RunsFilter(statuses=at_work_statuses)):
         run = record.dagster_run
         names = [v for tag, v in run.tags.items() if tag.startswith(PROCESS_TAG)]
         at_work = [name for name in names if name != IDLE]
         has_begun = (record.start_time or 0.0) + START_GRACE_S < time.time()
         if has_begun and at_work and all(is_gone(name) for name in at_work):
+            now = instance.get_run_by_id(run.run_id)
+            if now is None or now.is_finished:  # it ended well since it was listed
+                continue
             instance.report_run_failed(run, KILLED)
             ended.add(run.run_id)
             lines.append(f"ended run {run.run_id}: its process is gone")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
-from tft_assets.alerts import Seen, new_alerts, night_missed
+from tft_assets.alerts import CHECKPOINT, Seen, new_alerts, night_missed
 from tft_assets.arrivals import Watch, observed, wants_refit
 from tft_assets.jobs import AssetJob
 from tft_assets.resources import LifecycleWorkspace
@@ -79,10 +79,13 @@ def alerts_sensor(settings: Settings, operations: OperationsConfig) -> dg.Sensor
         "not published in time, each told once to the sinks of $TFT_ALERTS (docs/runbook.md).",
     )
     def alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        if context.cursor is None:
-            seen, found = Seen.all_so_far(context.instance), []
-        else:
-            found, seen = new_alerts(context.instance, Seen.from_text(context.cursor))
+        if not context.cursor:  # kept at once: what follows may fail, and nothing is to be missed
+            seen = Seen.all_so_far(context.instance)
+            return dg.SensorResult(
+                skip_reason=dg.SkipReason("What happens from now on is told."),
+                cursor=seen.to_text(),
+            )
+        found, seen = new_alerts(context.instance, Seen.from_text(context.cursor))
         book = AlertBook(settings.alerts_path)
         new = sum(book.raise_alert(alert) for alert in found)
         missed = night_missed(settings, operations, book, datetime.now(UTC))
@@ -122,9 +125,12 @@ def new_data_sensor(
             return dg.SkipReason("There is no market store yet; run `tft ingest`.")
         if stamp == watch.stamp:
             return dg.SkipReason(f"Nothing has changed. {watch.said}")
-        unfinished = dg.RunsFilter(job_name=job.name, statuses=list(NOT_FINISHED_STATUSES))
-        if context.instance.get_runs_count(unfinished):
-            return dg.SkipReason(f"{job.name} is at work; the store is looked into afterwards.")
+        unfinished = context.instance.get_runs(dg.RunsFilter(statuses=list(NOT_FINISHED_STATUSES)))
+        if any(
+            run.job_name == job.name or CHECKPOINT in (run.asset_selection or ())
+            for run in unfinished
+        ):
+            return dg.SkipReason("A refit is at work; the store is looked into afterwards.")
         try:
             found = workspace.arrivals()
         except StoreLockedError as error:

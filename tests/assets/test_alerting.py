@@ -118,6 +118,19 @@ def test_a_broken_sink_fails_the_tick_not_the_run_and_nothing_is_lost(tower: Tow
     assert [alert.code for alert in tower.tick()] == ["run_failed"]
 
 
+def test_what_fails_before_the_sinks_are_mended_is_told_afterwards(
+    home: Home, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TFT_ALERTS", "pigeon")
+    tower = Tower(home, instance)  # its first tick, which sends nothing
+    refuse_market_data(home)
+    market_data(tower)
+    with pytest.raises(ConfigError, match="found 'pigeon'"):
+        tower.tick()
+    monkeypatch.setenv("TFT_ALERTS", f"{__name__}:Pager")
+    assert [alert.code for alert in tower.tick()] == ["run_failed"]
+
+
 def test_a_sink_that_cannot_be_made_fails_the_tick_and_not_the_code_location(
     tower: Tower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +148,22 @@ def test_a_builder_tells_of_the_runs_it_made(tower: Tower) -> None:
     (alert,) = tower.tick()
     assert alert.asset == "production_checkpoint"
     assert "no bars of EURUSD" in alert.message
+
+
+def test_what_a_person_executes_again_has_no_builder_to_tell_of_it(tower: Tower) -> None:
+    refuse_market_data(tower.home)
+    tower.run("refit")
+    tower.tick()
+    (nested,) = [run for run in tower.instance.get_runs() if PARENT_TAG in run.tags]
+    again = tower.instance.create_run_for_job(
+        build_defs(tower.home.resources()).get_implicit_global_asset_job_def(),
+        tags=dict(nested.tags),  # as Dagster's re-execution does
+        parent_run_id=nested.run_id,
+        root_run_id=nested.run_id,
+        status=dg.DagsterRunStatus.STARTED,
+    )
+    tower.instance.report_run_failed(again, "the machine went away")
+    assert [alert.run_id for alert in tower.tick()] == [again.run_id]
 
 
 def test_a_failed_check_is_told_by_its_name(tower: Tower) -> None:

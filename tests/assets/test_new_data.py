@@ -121,8 +121,23 @@ def test_a_refit_that_is_at_work_is_waited_for(watcher: Watcher) -> None:
     run = watcher.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
     watcher.home.set_market(*DAYS, NEXT)
     before = watcher.cursor
-    assert watcher.tick() == ([], "refit is at work; the store is looked into afterwards.")
+    assert watcher.tick() == ([], "A refit is at work; the store is looked into afterwards.")
     assert watcher.cursor == before
+    watcher.instance.report_run_failed(run)
+    assert len(watcher.tick()[0]) == 1
+
+
+def test_a_checkpoint_that_somebody_materializes_is_waited_for_too(watcher: Watcher) -> None:
+    watcher.limit(refit_after_sessions=1)
+    chosen = [dg.AssetKey("production_checkpoint")]
+    job = build_defs(watcher.home.resources()).get_implicit_global_asset_job_def()
+    run = watcher.instance.create_run_for_job(
+        job.get_subset(asset_selection=set(chosen)),
+        asset_selection=frozenset(chosen),
+        status=dg.DagsterRunStatus.STARTED,
+    )
+    watcher.home.set_market(*DAYS, NEXT)
+    assert watcher.tick() == ([], "A refit is at work; the store is looked into afterwards.")
     watcher.instance.report_run_failed(run)
     assert len(watcher.tick()[0]) == 1
 

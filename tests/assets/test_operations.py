@@ -339,6 +339,9 @@ def test_a_killed_run_is_ended_and_its_slot_given_back() -> None:
             dummy_job(), status=dg.DagsterRunStatus.STARTED, tags={PROCESS_TAG: process_name()}
         )
         untold = instance.create_run_for_job(dummy_job(), status=dg.DagsterRunStatus.STARTED)
+        again = instance.create_run_for_job(  # a re-execution has the tags of the killed run
+            dummy_job(), status=dg.DagsterRunStatus.STARTING, tags=dict(killed.tags)
+        )
         storage.initialize_concurrency_limit_to_default("gpu")
         assert storage.claim_concurrency_slot("gpu", killed.run_id, "step").is_claimed
         assert not storage.claim_concurrency_slot("gpu", alive.run_id, "step").is_claimed
@@ -349,6 +352,7 @@ def test_a_killed_run_is_ended_and_its_slot_given_back() -> None:
         assert instance.get_run_by_id(killed.run_id).status == dg.DagsterRunStatus.FAILURE
         for run in (alive, untold):
             assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.STARTED
+        assert instance.get_run_by_id(again.run_id).status == dg.DagsterRunStatus.STARTING
         assert storage.claim_concurrency_slot("gpu", alive.run_id, "step").is_claimed
 
 

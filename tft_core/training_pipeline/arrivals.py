@@ -111,7 +111,7 @@ def arrivals_stamp(workspace: "Workspace") -> str:
     files = (store, store.with_name(f"{store.name}.wal"))
     stats = [path.stat() if path.exists() else None for path in files]
     parts = ["-" if s is None else f"{s.st_mtime_ns}:{s.st_size}" for s in stats]
-    for asset in ("market_data", "production_fold"):
+    for asset in ("market_data", "mega_features", "production_fold"):
         parts.append(workspace.artifacts.current_version(asset, LIVE_FOLD) or "-")
     return " ".join(parts)
 

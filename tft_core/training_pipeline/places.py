@@ -16,15 +16,17 @@ What each relies on:
 import os
 import re
 import shutil
+import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
-from tft_core.errors import ConfigError, StorageError
+from tft_core.errors import ConfigError, StorageError, TftError
+from tft_core.logs import get_logger
 from tft_core.schema import file_hash
 
 if TYPE_CHECKING:
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
 POINTER, MANIFEST = "current", "artifact.json"
 VERSION_NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{8}")
 STAGE_PREFIX = ".stage-"
+PUBLISH_WAITS_S = (5.0, 30.0, 120.0)
+"""Before a failed upload is tried again: what lies in the stage may have taken hours."""
+
+LOG = get_logger("tft_core.places")
 
 OBJECT_STORES = {
     "s3": "s3fs",
@@ -141,14 +147,16 @@ class LocalPlace(Place):
         return sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
 
     def versions(self) -> list[StoredVersion]:
-        found = [self._version(path, "draft") for path in self.root.glob(f"*/*/{STAGE_PREFIX}*")]
+        found: list[StoredVersion] = []
+        for path in self.root.glob(f"*/*/{STAGE_PREFIX}*"):
+            found += self._version(path, "draft")
         for pointer in self.root.glob(f"*/*/{POINTER}"):
             current = pointer.read_text(encoding="utf-8").strip()
-            found += [
-                self._version(path, "current" if path.name == current else "superseded")
-                for path in pointer.parent.iterdir()
-                if path.is_dir() and not path.name.startswith(".")
-            ]
+            for path in pointer.parent.iterdir():
+                if path.is_dir() and not path.name.startswith("."):
+                    found += self._version(
+                        path, "current" if path.name == current else "superseded"
+                    )
         return sorted(found, key=lambda version: str(version.path))
 
     def remove(self, version: StoredVersion) -> None:
@@ -156,13 +164,14 @@ class LocalPlace(Place):
 
     def _version(
         self, path: Path, kind: Literal["current", "superseded", "draft"]
-    ) -> StoredVersion:
-        return StoredVersion(
-            path=path,
-            kind=kind,
-            modified_at=path.stat().st_mtime,
-            n_bytes=sum(p.stat().st_size for p in path.rglob("*") if p.is_file()),
-        )
+    ) -> Iterator[StoredVersion]:
+        with suppress(FileNotFoundError):  # published or removed since it was listed
+            yield StoredVersion(
+                path=path,
+                kind=kind,
+                modified_at=path.stat().st_mtime,
+                n_bytes=sum(p.stat().st_size for p in path.rglob("*") if p.is_file()),
+            )
 
 
 class ObjectPlace(Place):
@@ -187,7 +196,8 @@ class ObjectPlace(Place):
 
     def read_text(self, name: str) -> str:
         with self._reaching():
-            return self._fs.cat_file(self._path(name)).decode("utf-8")
+            payload = self._fs.cat_file(self._path(name))
+        return payload.decode("utf-8")
 
     def verified(self, name: str, sha256: str) -> Path | None:
         # the suffix stays, since people open reports and browsers go by it
@@ -216,12 +226,23 @@ class ObjectPlace(Place):
 
     def publish(self, stage: Path, folder: str, version: str) -> None:
         files = sorted(stage.iterdir(), key=lambda path: (path.name == MANIFEST, path.name))
+        for wait_s in PUBLISH_WAITS_S:  # hours of training lie in the stage
+            try:
+                self._upload(files, folder, version)
+                break
+            except StorageError as error:
+                LOG.warning("%s; tried again in %.0f s", error, wait_s)
+                time.sleep(wait_s)
+        else:
+            self._upload(files, folder, version)
+        for path in files:  # the next reader is on this machine as likely as not
+            path.replace(self.cache / f"{file_hash(path)}{path.suffix}")
+
+    def _upload(self, files: list[Path], folder: str, version: str) -> None:
         with self._reaching(may_be_absent=False):  # a bucket that is not there
             for path in files:
                 self._fs.put_file(str(path), self._path(f"{folder}/{version}/{path.name}"))
             self._fs.pipe_file(self._path(f"{folder}/{POINTER}"), version.encode())
-        for path in files:  # the next reader is on this machine as likely as not
-            path.replace(self.cache / f"{file_hash(path)}{path.suffix}")
 
     def keys(self, asset: str) -> list[str]:
         with self._reaching():
@@ -244,14 +265,15 @@ class ObjectPlace(Place):
             found = []
             for name in sorted(sizes):
                 newest = MANIFEST if MANIFEST in sizes[name] else min(sizes[name])
-                found.append(
-                    StoredVersion(
-                        path=self.root / name,
-                        kind=self._kind(name, sizes[name]),
-                        modified_at=(self.root / name / newest).stat().st_mtime,
-                        n_bytes=sum(sizes[name].values()),
+                with suppress(FileNotFoundError):  # removed since it was listed
+                    found.append(
+                        StoredVersion(
+                            path=self.root / name,
+                            kind=self._kind(name, sizes[name]),
+                            modified_at=(self.root / name / newest).stat().st_mtime,
+                            n_bytes=sum(sizes[name].values()),
+                        )
                     )
-                )
         return found
 
     def remove(self, version: StoredVersion) -> None:
@@ -279,7 +301,9 @@ class ObjectPlace(Place):
         """The store's refusals as one error; to a reader, that a file is absent is an answer."""
         try:
             yield
-        except OSError as error:
+        except TftError:
+            raise
+        except Exception as error:  # botocore's, Azure's and Google's own kinds are no OSError
             if may_be_absent and isinstance(error, FileNotFoundError):
                 raise
             raise StorageError(

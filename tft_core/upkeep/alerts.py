@@ -29,6 +29,8 @@ ALARM_CODES = (
 MAX_AGE = timedelta(days=7)
 """An older alert is not sent any more: to a new sink, or one that was away for so long."""
 RUNBOOK = "runbook.md"
+AT_ONCE = 20
+"""Alerts that a sink is sent by one call; the next goes on. A sensor's tick has a minute."""
 _BUSY_TIMEOUT_S = 30.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS alerts (
@@ -138,17 +140,23 @@ class AlertBook:
         """Send each sink what it has not taken yet; returns the number of alerts taken.
 
         Raises:
-            AlertError: A sink did not take one. The others have what is theirs; the next call
-                tries again.
+            AlertError: A sink did not take one, or raised what a sink must not. The others have
+                what is theirs; the next call tries again.
         """
         taken, problems = 0, []
         for sink in sinks:
-            for alert in self.pending(sink.name, now):
+            for alert in self.pending(sink.name, now)[:AT_ONCE]:
                 try:
                     sink.send(alert)
                 except AlertError as error:
                     problems.append(str(error))
                     break  # the next alert would fare no better
+                except Exception as error:  # noqa: BLE001 - one's own sink must not starve the rest
+                    problems.append(
+                        f"sink {sink.name} must raise nothing but AlertError, found "
+                        f"{type(error).__name__}: {error}"
+                    )
+                    break
                 self._mark(alert.cause, sink.name)
                 taken += 1
         if problems:

@@ -148,7 +148,8 @@ def restore(path: Path, home: Path, dagster_home: Path | None = None) -> Backup:
     for name, place in places.items():
         tops = {PurePosixPath(n).parts[1] for n in backup.files if n.startswith(f"{name}/")}
         if name == STATE and place.is_dir():
-            tops |= {entry.name for entry in place.iterdir()}
+            # a name with a dot is no state (Settings): a cache, a lock
+            tops |= {e.name for e in place.iterdir() if not e.name.startswith(".")}
         taken = sorted(top for top in tops if (place / top).exists())
         if taken:
             raise BackupError(

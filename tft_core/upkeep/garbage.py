@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,7 +101,12 @@ def _candidates_in_use(workspace: Workspace) -> set[str]:
 
 
 def _unused(copies: Sequence[Path], since: float) -> list[Path]:
-    return [path for path in copies if path.stat().st_mtime < since]
+    unused = []
+    for path in copies:
+        with suppress(FileNotFoundError):  # a download that ended since it was listed
+            if path.stat().st_mtime < since:
+                unused.append(path)
+    return unused
 
 
 def _size(path: Path) -> int:

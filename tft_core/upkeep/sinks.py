@@ -5,6 +5,7 @@ of one's own is what a function without arguments returns; see ``alerts.AlertSin
 """
 
 import importlib
+import logging
 import os
 from collections.abc import Callable, Mapping
 from http.client import HTTPException
@@ -58,7 +59,10 @@ class SlackSink:
                 f"{SINKS_ENV} names slack, found {'another text' if url else 'nothing'}; make one "
                 "in your Slack app's settings"
             )
-        self._client = WebhookClient(url, timeout=_SLACK_TIMEOUT_S)
+        # slack_sdk logs the address, which is the secret
+        silent = logging.getLogger("tft_core.alerts.slack_sdk")
+        silent.disabled = True
+        self._client = WebhookClient(url, timeout=_SLACK_TIMEOUT_S, logger=silent)
 
     def send(self, alert: Alert) -> None:
         try:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.tiny import tiny_settings
 from tft_core.errors import ArtifactError, ConfigError, StorageError
+from tft_core.training_pipeline import places
 from tft_core.training_pipeline.artifacts import ArtifactStore, open_artifacts
 from tft_core.training_pipeline.places import ObjectPlace
 
@@ -18,6 +19,11 @@ FILES = ("a.json", "b.json", "artifact.json", "current")
 @pytest.fixture
 def place(tmp_path: Path) -> ObjectPlace:
     return ObjectPlace(f"memory://{tmp_path.name}/artifacts", tmp_path / "cache")
+
+
+@pytest.fixture(autouse=True)
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "PUBLISH_WAITS_S", ())
 
 
 @pytest.fixture
@@ -93,6 +99,27 @@ def test_the_first_upload_that_is_cut_is_an_artifact_that_was_never_made(place, 
     assert objects(place) == {}
 
 
+def test_an_upload_that_is_cut_is_tried_again_before_its_work_is_lost(
+    place: ObjectPlace, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "PUBLISH_WAITS_S", (0.0, 0.0))
+    intact, lines = place._fs, iter((1, 2, 99))
+
+    class Reconnecting(Uplink):
+        def _note(self, target: str) -> None:
+            try:
+                super()._note(target)
+            except OSError:
+                self.left = next(lines)
+                raise
+
+    place._fs = Reconnecting(intact, writes=next(lines))
+    write(store, 1)
+    place._fs = intact
+    assert store.read("asset", "key").json("b.json") == 1
+    assert [version.kind for version in store.versions()] == ["current"]
+
+
 def test_no_object_but_the_pointer_is_ever_written_again(place, store) -> None:
     write(store, 1)
     before = objects(place)
@@ -139,6 +166,21 @@ def test_a_store_that_does_not_answer_is_no_reason_to_build_again(
     with pytest.raises(StorageError, match=r"found Access Denied at memory://.*credentials"):
         store.current("asset", "key")
     assert not issubclass(StorageError, ArtifactError)
+
+
+def test_an_error_of_the_stores_own_kind_is_one_of_ours(
+    place: ObjectPlace, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What botocore raises when there is no network is not an ``OSError``."""
+
+    class EndpointConnectionError(Exception): ...
+
+    def away(path: str) -> bytes:
+        raise EndpointConnectionError("Could not connect to the endpoint URL")
+
+    monkeypatch.setattr(place._fs, "cat_file", away)
+    with pytest.raises(StorageError, match="found Could not connect to the endpoint URL at mem"):
+        store.current("asset", "key")
 
 
 def test_a_bucket_that_does_not_exist_is_said_to_be_out_of_reach(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tft_core.errors import AlertError
-from tft_core.upkeep.alerts import Alert, AlertBook
+from tft_core.upkeep.alerts import AT_ONCE, Alert, AlertBook
 
 NOW = datetime(2026, 11, 26, 9, 0, tzinfo=UTC)
 
@@ -57,6 +57,30 @@ def test_a_broken_sink_fails_loudly_loses_nothing_and_does_not_hold_up_the_other
     broken.is_broken = False
     assert book.deliver([broken, healthy], NOW) == 2
     assert broken.got == healthy.got == ["run/1", "run/2"]
+
+
+def test_a_sink_that_breaks_its_contract_is_named_and_does_not_hold_up_the_others(
+    book: AlertBook,
+) -> None:
+    class Rude(Pager):
+        def send(self, alert: Alert) -> None:
+            raise ZeroDivisionError("division by zero")
+
+    book.raise_alert(alert("run/1"), NOW)
+    polite = Pager("polite")
+    with pytest.raises(
+        AlertError, match=r"sink rude must raise nothing but AlertError, found Zero"
+    ):
+        book.deliver([Rude("rude"), polite], NOW)
+    assert polite.got == ["run/1"]
+
+
+def test_one_call_sends_so_much_and_the_next_goes_on(book: AlertBook) -> None:
+    for number in range(AT_ONCE + 3):
+        book.raise_alert(alert(f"run/{number:03d}"), NOW)
+    sink = Pager("one")
+    assert [book.deliver([sink], NOW) for _ in range(3)] == [AT_ONCE, 3, 0]
+    assert len(set(sink.got)) == AT_ONCE + 3
 
 
 def test_a_new_sink_is_not_told_of_what_is_long_past(book: AlertBook) -> None:

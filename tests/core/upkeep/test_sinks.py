@@ -1,6 +1,7 @@
 """Which sinks there are, and what Slack is sent; Slack is an HTTP server of the test."""
 
 import json
+import logging
 import sys
 import threading
 from collections.abc import Iterator
@@ -123,8 +124,12 @@ def test_a_refusal_by_slack_is_an_error_without_the_secret(slack: Slack) -> None
 
 
 @needs_slack
-def test_a_slack_that_cannot_be_reached_is_an_error_without_the_secret() -> None:
+def test_a_slack_that_cannot_be_reached_is_an_error_without_the_secret(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
     with pytest.raises(AlertError, match=r"slack must take alert run_failed, found") as refused:
         SlackSink(f"http://127.0.0.1:{free_port()}/services/{SECRET}").send(ALERT)
     assert SECRET not in repr(refused.value)
     assert refused.value.__cause__ is None
+    assert SECRET not in caplog.text
