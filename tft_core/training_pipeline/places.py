@@ -73,7 +73,10 @@ class StoredVersion:
 class Place(ABC):
     """Files of versions below a root; names are POSIX paths relative to it."""
 
-    root: "Path | UPath"
+    @property
+    @abstractmethod
+    def root(self) -> "Path | UPath":
+        """What all names are relative to."""
 
     @abstractmethod
     def read_text(self, name: str) -> str:
@@ -113,10 +116,12 @@ class Place(ABC):
 class LocalPlace(Place):
     """A directory on a local POSIX file system."""
 
-    root: Path
-
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self._root = root
+
+    @property
+    def root(self) -> Path:
+        return self._root
 
     def read_text(self, name: str) -> str:
         return (self.root / name).read_text(encoding="utf-8")
@@ -188,11 +193,13 @@ class ObjectPlace(Place):
         ConfigError: The scheme is none whose guarantees suffice, or its package is missing.
     """
 
-    root: "UPath"
-
     def __init__(self, url: str, cache: Path) -> None:
-        self.root, self.cache = _opened(url), cache
+        self._root, self.cache = _opened(url), cache
         self._fs: Any = self.root.fs  # whose answers' types depend on their arguments
+
+    @property
+    def root(self) -> "UPath":
+        return self._root
 
     def read_text(self, name: str) -> str:
         with self._reaching():

@@ -47,7 +47,7 @@ class SlackSink:
             ConfigError: The address is none, or the extra ``[slack]`` is not installed.
         """
         try:
-            from slack_sdk.webhook import WebhookClient  # pyright: ignore[reportMissingImports]
+            from slack_sdk.webhook import WebhookClient
         except ImportError as error:
             raise ConfigError(
                 f"{SINKS_ENV}=slack must have the extra [slack], found it not installed; run "
