@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import dagster as dg
@@ -50,12 +51,20 @@ def pick_partitions(page: Page, keys: tuple[str, ...]) -> None:
 
 
 def test_the_graph_opens_and_explains_itself(site: Site, page: Page) -> None:
+    size = page.viewport_size
+    page.set_viewport_size({"width": 2600, "height": 1200})  # or names are too small to be drawn
     page.goto(f"{site.ui}/asset-groups")
     expect(page.get_by_text("exploration").first).to_be_visible()
-    page.wait_for_timeout(2000)  # keys are listened to once the graph is drawn
-    page.keyboard.press("Alt+e")  # expand all groups
+    for _ in range(10):  # keys are listened to once the graph is drawn, and nothing says when
+        page.wait_for_timeout(2000)
+        page.keyboard.press("Alt+e")  # expand all groups, or fold them
+        page.wait_for_timeout(2000)
+        if page.get_by_text("market_data").first.is_visible():
+            break
     for name in ("market_data", "exploration_fold", "inference"):
         expect(page.get_by_text(name).first).to_be_visible()
+    assert size is not None
+    page.set_viewport_size(size)
     page.goto(f"{site.ui}/assets")
     for name in SPECS:
         expect(page.get_by_text(name, exact=True).first).to_be_visible()
@@ -176,6 +185,15 @@ def test_the_nightly_job_is_launched_for_a_past_session(site: Site, page: Page) 
     assert signals.summary["published"]
 
 
+def wait_until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Raises ``TimeoutError`` if it does not come to hold."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"what was clicked must take effect within {seconds:g} s")
+        time.sleep(0.5)
+
+
 def test_a_schedule_is_turned_on_and_off(site: Site, page: Page) -> None:
     def status() -> str:
         with instance(site) as dagster:
@@ -188,9 +206,7 @@ def test_a_schedule_is_turned_on_and_off(site: Site, page: Page) -> None:
     switch = name.locator(switch_of).locator("label[class*=Switch]").first
     assert status() != "RUNNING"  # it ships stopped
     switch.click()
-    page.wait_for_timeout(3000)
-    assert status() == "RUNNING"
+    wait_until(lambda: status() == "RUNNING")
     shoot(page, "automation")
     switch.click()
-    page.wait_for_timeout(3000)
-    assert status() in ("STOPPED", "DECLARED_IN_CODE")
+    wait_until(lambda: status() in ("STOPPED", "DECLARED_IN_CODE"))
