@@ -99,7 +99,7 @@ def predict(arguments: Namespace) -> Answer:
     )
     text = table(frame.loc[sorted(wanted & set(frame.index))])
     if any(result.status[s] != OK for s in wanted & set(result.status)):
-        text += f"\n{result.why_no_trade()}"
+        text += f"\n{result.why_no_trade(wanted)}"
     if not is_promoted:
         text += "\nnot promoted: this model was not in production on that session"
     return Answer(data, text)

@@ -1,5 +1,6 @@
 """What a prediction answers: a position or a reason for every symbol, and why."""
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from math import nan
@@ -28,12 +29,16 @@ class InferenceResult:
     """``ok``, or the code of why there is no position (``metadata["reasons"]`` says more)."""
     metadata: dict[str, Any] = field(default_factory=dict)
 
-    def why_no_trade(self) -> str:
-        """One line per asset without a position, for a person: code, finding, what to do."""
+    def why_no_trade(self, symbols: Collection[str] | None = None) -> str:
+        """One line per asset without a position, for a person: code, finding, what to do.
+
+        Args:
+            symbols: Only of these; all by default.
+        """
         details = self.metadata.get("reasons", {})
         lines = []
         for symbol, code in sorted(self.status.items()):
-            if code == OK:
+            if code == OK or (symbols is not None and symbol not in symbols):
                 continue
             reason = REASONS.get(code)
             parts = [str(details.get(symbol) or (reason.meaning if reason else "no detail"))]

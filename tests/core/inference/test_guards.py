@@ -356,11 +356,13 @@ def test_members_that_disagree_give_no_position_and_what_was_held_is_held(model,
 def test_why_no_trade_says_code_finding_and_what_to_do():
     result = InferenceResult(
         date=date(2020, 8, 3), positions={}, confidences={}, feature_importance={}, raw_output={},
-        status={"A": "stale_data", "B": "ok"}, metadata={"reasons": {"A": "last bar 2020-07-20"}},
+        status={"A": "stale_data", "B": "ok", "C": "stale_data"},
+        metadata={"reasons": {"A": "last bar 2020-07-20"}},
     )  # fmt: skip
-    assert result.why_no_trade() == (
-        "A: stale_data (last bar 2020-07-20; look for the missing bars and ingest them)"
-    )
+    told = "A: stale_data (last bar 2020-07-20; look for the missing bars and ingest them)"
+    assert result.why_no_trade({"A", "B"}) == told
+    assert result.why_no_trade().splitlines()[0] == told
+    assert result.why_no_trade().splitlines()[1].startswith("C: stale_data")
 
 
 def test_every_code_says_what_it_means_and_what_to_do():
