@@ -13,7 +13,7 @@ import dagster as dg
 from sqlalchemy.exc import DBAPIError
 
 from tft_assets.failures import refusal
-from tft_core.errors import StorageError, StoreLockedError, TftError
+from tft_core.errors import StorageError, StorageRefusedError, StoreLockedError, TftError
 
 MAX_RETRIES = 3
 FIRST_WAIT_S = 10.0
@@ -46,7 +46,7 @@ def _named(error: BaseException) -> str | None:
     if isinstance(error, StoreLockedError):
         return "market store locked"
     if isinstance(error, StorageError):
-        is_refused = isinstance(error.__cause__, (PermissionError, FileNotFoundError))
+        is_refused = isinstance(error, StorageRefusedError)
         return None if is_refused else "object store unreachable"
     if isinstance(error, sqlite3.OperationalError):
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without its extended part

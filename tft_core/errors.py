@@ -66,7 +66,11 @@ class AlertError(TftError):
 
 
 class StorageError(TftError):
-    """The object store of the artifacts did not answer or refused; nothing is known of them."""
+    """The object store of the artifacts did not answer; nothing is known of them."""
+
+
+class StorageRefusedError(StorageError):
+    """It answered, and refused: no permission, no such bucket. To ask again is no use."""
 
 
 class BackupError(TftError):

@@ -19,7 +19,7 @@ from tft_assets.build import build_defs
 from tft_assets.missing import BuildError, only_builder
 from tft_assets.retries import transient_fault
 from tft_core.data.store import MarketDataStore
-from tft_core.errors import DataError, LedgerError, StorageError, TrainingError
+from tft_core.errors import DataError, LedgerError, StorageError, StorageRefusedError, TrainingError
 
 KEY = "2022-01-01"
 
@@ -95,11 +95,8 @@ def test_a_lost_connection_passes(error: ConnectionError) -> None:
 
 
 def test_an_object_store_that_is_away_passes_and_one_that_refuses_does_not() -> None:
-    def unreachable(cause: OSError) -> BaseException:
-        return caused_by(StorageError("the artifact store must be reachable"), cause)
-
-    assert transient_fault(unreachable(OSError("timed out"))) == "object store unreachable"
-    assert transient_fault(unreachable(PermissionError("no such key"))) is None
+    assert transient_fault(StorageError("found timed out")) == "object store unreachable"
+    assert transient_fault(StorageRefusedError("found no such key")) is None
 
 
 def test_what_has_no_name_does_not_pass(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
-from tft_core.errors import ConfigError, StorageError, TftError
+from tft_core.errors import ConfigError, StorageError, StorageRefusedError, TftError
 from tft_core.logs import get_logger
 from tft_core.schema import file_hash
 
@@ -237,6 +237,8 @@ class ObjectPlace(Place):
             try:
                 self._upload(files, folder, version)
                 break
+            except StorageRefusedError:
+                raise
             except StorageError as error:
                 LOG.warning("%s; tried again in %.0f s", error, wait_s)
                 time.sleep(wait_s)
@@ -313,7 +315,8 @@ class ObjectPlace(Place):
         except Exception as error:  # botocore's, Azure's and Google's own kinds are no OSError
             if may_be_absent and isinstance(error, FileNotFoundError):
                 raise
-            raise StorageError(
+            is_refusal = isinstance(error, (PermissionError, FileNotFoundError))
+            raise (StorageRefusedError if is_refusal else StorageError)(
                 f"the artifact store must be reachable, found {error} at {self.root}; "
                 "check its address, credentials and network, then run it again"
             ) from error

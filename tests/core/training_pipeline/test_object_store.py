@@ -7,7 +7,7 @@ import fsspec
 import pytest
 
 from tests.support.tiny import tiny_settings
-from tft_core.errors import ArtifactError, ConfigError, StorageError
+from tft_core.errors import ArtifactError, ConfigError, StorageError, StorageRefusedError
 from tft_core.training_pipeline import places
 from tft_core.training_pipeline.artifacts import ArtifactStore, open_artifacts
 from tft_core.training_pipeline.places import ObjectPlace
@@ -183,14 +183,18 @@ def test_an_error_of_the_stores_own_kind_is_one_of_ours(
         store.current("asset", "key")
 
 
-def test_a_bucket_that_does_not_exist_is_said_to_be_out_of_reach(
+def test_a_bucket_that_does_not_exist_is_said_to_be_out_of_reach_at_once(
     place: ObjectPlace, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(places, "PUBLISH_WAITS_S", (3600.0,))  # for what may pass by itself
+
     def refuses(source: str, target: str) -> None:
         raise FileNotFoundError("The specified bucket does not exist")
 
     monkeypatch.setattr(place._fs, "put_file", refuses)
-    with pytest.raises(StorageError, match="found The specified bucket does not exist at memory"):
+    with pytest.raises(
+        StorageRefusedError, match="found The specified bucket does not exist at memory"
+    ):
         write(store, 1)
 
 
