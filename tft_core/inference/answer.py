@@ -1,6 +1,7 @@
 """From a walk to what is said of each asset: the reason it has no output, or what made it."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -71,7 +72,7 @@ def session_status(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """(code, detail) per symbol; the detail is given where there is more than the code."""
     stamp = walk.dates[index]
-    row = int(inputs.panel.dates.searchsorted(stamp))  # it is one of them
+    row = cast(int, inputs.panel.dates.get_loc(stamp))  # dates are unique
     codes: dict[str, str] = {}
     details: dict[str, str] = {}
     for column, symbol in enumerate(walk.symbols):
