@@ -167,15 +167,24 @@ def test_a_pointer_is_never_newer_than_what_it_names(
     assert store.read("prefiltered_features", "2022-01-01").content_hash != before.content_hash
 
 
-def test_the_commands_back_up_verify_and_restore(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def configured(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home as the commands find it."""
     (tmp_path / "tft.toml").write_text(
         'default_profile = "t"\n[folds]\nanchor = 2018-01-01\n[profile.t]\n'
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     monkeypatch.setenv("TFT_HOME", str(home))
+    return home
+
+
+def test_the_commands_back_up_verify_and_restore(
+    configured: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["backup", "b.tar", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["parts"] == ["state"]
@@ -189,22 +198,20 @@ def test_the_commands_back_up_verify_and_restore(
 
 
 def test_what_lies_elsewhere_is_named_and_copies_of_it_are_no_state(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    configured: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "tft.toml").write_text(
-        'default_profile = "t"\n[folds]\nanchor = 2018-01-01\n[profile.t]\n'
-    )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DAGSTER_HOME", raising=False)
-    monkeypatch.setenv("TFT_HOME", str(home))
     monkeypatch.setenv("TFT_ARTIFACTS_URL", "memory://elsewhere")
-    (home / ".artifact-cache").mkdir()
-    (home / ".artifact-cache" / "0123.json").write_text("{}")
+    (configured / ".artifact-cache").mkdir()
+    (configured / ".artifact-cache" / "0123.json").write_text("{}")
     assert main(["backup", "b.tar"]) == 0
     assert "not in it: the artifacts, which lie where $TFT_ARTIFACTS_URL says" in (
         capsys.readouterr().out
     )
     assert not [n for n in verify_backup(tmp_path / "b.tar").files if "0123.json" in n]
     monkeypatch.setenv("TFT_HOME", str(tmp_path / "there"))
+    (tmp_path / "there" / ".artifact-cache").mkdir(parents=True)  # made by any command that reads
     assert main(["restore", "b.tar"]) == 0
     assert "its artifacts are not in use while $TFT_ARTIFACTS_URL is set" in capsys.readouterr().out
