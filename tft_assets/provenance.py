@@ -1,17 +1,16 @@
 """What a run was made with, as its tags: profile, commit of the code, hash of the data."""
 
 import os
-import subprocess
 from functools import cache
 from pathlib import Path
 
 from tft_assets.resources import LifecycleWorkspace
 from tft_core.schema import LIVE_FOLD
+from tft_core.training_pipeline.commit import COMMIT_ENV, ask_git, is_tracked
 from tft_core.training_pipeline.graph import SPECS, UNPARTITIONED_KEY
 
 PROFILE_TAG, COMMIT_TAG, DATA_TAG = "tft/profile", "tft/git_commit", "tft/data_hash"
 PACKAGES = ("tft_core", "tft_assets")
-COMMIT_ENV = "TFT_GIT_COMMIT"
 HERE = Path(__file__).resolve()
 HASH_DIGITS, COMMIT_DIGITS = 16, 12
 
@@ -45,26 +44,11 @@ def git_commit() -> str:
     named = os.environ.get(COMMIT_ENV)
     if named:
         return named
-    # a wheel installed below somebody's own repository is not part of that repository
-    if _git("ls-files", "--error-unmatch", str(HERE)) is None:
+    if not is_tracked(HERE):
         return "not a checkout"
-    commit = _git("rev-parse", f"--short={COMMIT_DIGITS}", "HEAD")
+    commit = ask_git(HERE.parent, "rev-parse", f"--short={COMMIT_DIGITS}", "HEAD")
     if commit is None:
         return "no commit yet"
     packages = [str(HERE.parents[1] / name) for name in PACKAGES]
-    return f"{commit}+changes" if _git("status", "--porcelain", "--", *packages) else commit
-
-
-def _git(*arguments: str) -> str | None:
-    """What git answers; ``None`` where it refuses or is not installed."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(HERE.parent), *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=20,
-        )
-    except (FileNotFoundError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    changes = ask_git(HERE.parent, "status", "--porcelain", "--", *packages)
+    return f"{commit}+changes" if changes else commit

@@ -17,8 +17,8 @@ from tft_core.reports.html import TearSheetData
 from tft_core.reports.tear_sheet import SHIPPED, cost_table, records
 from tft_core.schema import LIVE_FOLD, content_hash
 from tft_core.training_pipeline.artifacts import Artifact
+from tft_core.training_pipeline.commit import git_commit
 from tft_core.training_pipeline.graph import LIFECYCLE, SPECS, keys_of, study_key
-from tft_core.training_pipeline.phases.production import git_commit
 from tft_core.training_pipeline.phases.selection import read_prefilter, read_stability
 from tft_core.training_pipeline.workspace import Workspace
 

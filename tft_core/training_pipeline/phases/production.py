@@ -2,7 +2,6 @@
 
 import json
 import platform
-import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -29,6 +28,7 @@ from tft_core.training.config import TrainingConfig
 from tft_core.training.progress import ConsoleProgress
 from tft_core.training.walk_forward import EnsembleResult, train_ensemble
 from tft_core.training_pipeline.artifacts import Draft
+from tft_core.training_pipeline.commit import git_commit
 from tft_core.training_pipeline.epochs import epochs_table
 from tft_core.training_pipeline.graph import study_key
 from tft_core.training_pipeline.phases.selection import read_stability, shipped_features
@@ -280,18 +280,6 @@ def feature_quantiles(values: np.ndarray, names: tuple[str, ...]) -> dict[str, l
     return out
 
 
-def git_commit() -> str | None:
-    """Commit of the code that runs, or ``None`` outside a git checkout."""
-    answer = subprocess.run(
-        ["git", "rev-parse", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return answer.stdout.strip() if answer.returncode == 0 else None
-
-
 def _verify_candidate(
     workspace: Workspace, directory: Path, result: EnsembleResult, part: TrainingRows
 ) -> list[Finding]:
@@ -323,6 +311,3 @@ def _selector(workspace: Workspace, key: str) -> dict[str, Any]:
 def _plain(config: Any) -> dict[str, Any]:
     """A config dataclass as JSON values; dates become ISO text."""
     return json.loads(canonical_json(asdict(config)))
-
-
-__all__ = ["PATHS", "confidence_knots", "git_commit", "production_fold"]
