@@ -193,21 +193,21 @@ class BatchPlan(NamedTuple):
 
         def moved(index: np.ndarray, length: int) -> np.ndarray:
             where = np.where(index == n_rows, padding, index)
-            return _fill(where, length, padding)
+            return filled_up(where, length, padding)
 
         return self._replace(
-            rows=_fill(self.rows, shape.rows, 0),
-            group=_fill(self.group, shape.rows, 0),
-            entity=_fill(self.entity, shape.groups, UNKNOWN_ENTITY),
+            rows=filled_up(self.rows, shape.rows, 0),
+            group=filled_up(self.group, shape.rows, 0),
+            entity=filled_up(self.entity, shape.groups, UNKNOWN_ENTITY),
             index=moved(self.index, shape.windows),
-            window_group=_fill(self.window_group, shape.windows, 0),
+            window_group=filled_up(self.window_group, shape.windows, 0),
             pool_index=moved(self.pool_index, shape.pool),
-            pool_group=_fill(self.pool_group, shape.pool, 0),
-            choice=_fill(self.choice, shape.windows, NO_CONTEXT)
+            pool_group=filled_up(self.pool_group, shape.pool, 0),
+            choice=filled_up(self.choice, shape.windows, NO_CONTEXT)
             if self.choice.ndim == 2
             else self.choice,
-            target_part=_fill(self.target_part, shape.rows, padding),
-            context_part=_fill(self.context_part, shape.rows if shape.pool else 0, padding),
+            target_part=filled_up(self.target_part, shape.rows, padding),
+            context_part=filled_up(self.context_part, shape.rows if shape.pool else 0, padding),
         )
 
     @property
@@ -239,7 +239,8 @@ def _rows_in(index: np.ndarray, n_rows: int) -> np.ndarray:
     return np.flatnonzero(held[:-1])
 
 
-def _fill(array: np.ndarray, length: int, value: int) -> np.ndarray:
+def filled_up(array: np.ndarray, length: int, value: int) -> np.ndarray:
+    """The array with entries of ``value`` behind it, [length, …], int64."""
     filled = np.full((length, *array.shape[1:]), value, dtype=np.int64)
     filled[: len(array)] = array
     return filled

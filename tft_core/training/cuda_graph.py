@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tft_core.models.batching import BatchPlan, PlanShape
+from tft_core.models.batching import BatchPlan, PlanShape, filled_up
+from tft_core.sequences import PADDING
 from tft_core.training.step import StepScalars, StepWork, TrainingStep
 
 WARM_UP_RUNS = 3
+"""Runs on a side stream before the capture, as many as PyTorch asks for."""
 IN_FLIGHT = 4
 """Steps whose integers may be on their way to the device at once."""
 ROW_UNIT, WINDOW_UNIT = 1024, 8
@@ -150,11 +152,8 @@ class _Buffers:
 
 def _arrays(work: StepWork, shape: PlanShape) -> list[np.ndarray]:
     """Every array of a step in the fixed shape."""
-    steps = work.target_rows.shape[1]
-    rows = np.full((shape.windows, steps), -1, dtype=np.int64)
-    rows[: len(work.target_rows)] = work.target_rows
-    bears_loss = np.zeros((shape.windows, steps), dtype=np.int64)
-    bears_loss[: len(work.bears_loss)] = work.bears_loss
+    rows = filled_up(work.target_rows, shape.windows, PADDING)
+    bears_loss = filled_up(work.bears_loss, shape.windows, 0)
     return [*work.plan.padded(shape), rows, bears_loss]
 
 

@@ -1,12 +1,11 @@
 """Validation: the diversified net Sharpe of positions at given rows."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64, Int64
 
 from tft_core.metrics import sharpe_ann
+from tft_core.models.ensemble import RawOutput
 from tft_core.positions import PositionConfig, walk_positions
 from tft_core.sequences import RowTable
 
@@ -72,28 +71,25 @@ def scored_rows(rows: RowTable, chosen: Bool[np.ndarray, " row"]) -> Int64[np.nd
     return np.flatnonzero(chosen & rows.can_bear_loss)
 
 
-@dataclass(frozen=True, slots=True)
-class ValidationRecord:
-    """Positions of the early-stopped ensemble on its validation rows."""
+def validation_frame(
+    rows: RowTable,
+    at: Int64[np.ndarray, " row"],
+    output: RawOutput,
+    positions: PositionConfig | None,
+) -> pd.DataFrame:
+    """What an ensemble said on validation rows: date, symbol, z, disagreement, scaled_label, net.
 
-    at: Int64[np.ndarray, " row"]
-    member_z: Float64[np.ndarray, "member row"]
-
-    def frame(self, rows: RowTable, positions: PositionConfig | None) -> pd.DataFrame:
-        """Columns date, symbol, z, disagreement, scaled_label, net."""
-        z = self.member_z.mean(axis=0)
-        spread = (
-            self.member_z.std(axis=0, ddof=1)
-            if len(self.member_z) > 1
-            else np.full(len(self.at), np.nan)
-        )
-        return pd.DataFrame(
-            {
-                "date": rows.row_dates[self.at],
-                "symbol": np.asarray(rows.symbols, dtype=object)[rows.asset_id[self.at]],
-                "z": z,
-                "disagreement": spread,
-                "scaled_label": rows.scaled_label[self.at],
-                "net": net_by_row(rows, self.at, walked(rows, self.at, z, positions)),
-            }
-        )
+    Args:
+        at: Sorted row numbers that ``output`` belongs to.
+        positions: How outputs become the positions behind ``net`` (see ``walked``).
+    """
+    return pd.DataFrame(
+        {
+            "date": rows.row_dates[at],
+            "symbol": np.asarray(rows.symbols, dtype=object)[rows.asset_id[at]],
+            "z": output.z,
+            "disagreement": output.disagreement,
+            "scaled_label": rows.scaled_label[at],
+            "net": net_by_row(rows, at, walked(rows, at, output.z, positions)),
+        }
+    )

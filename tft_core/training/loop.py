@@ -2,11 +2,13 @@
 
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
+import pandas as pd
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from tft_core.errors import TrainingError
@@ -53,10 +55,17 @@ class MemberResult:
     """Fine-tuning epoch of the weights kept, counted from 1."""
     val_sharpe: float
     """NaN where nothing was validated."""
-    val_z: np.ndarray | None
+    val_z: Float64[np.ndarray, " val_row"] | None
+    """Positions at the validation rows that can be scored; ``None`` where none was validated."""
     optimiser_steps: int
     seconds: float
+    """Wall time, validation and the context bank included."""
     reports: list[EpochReport] = field(default_factory=list)
+
+
+def epoch_frame(results: Sequence[MemberResult]) -> pd.DataFrame:
+    """One row per member and epoch: the fields of ``EpochReport``."""
+    return pd.DataFrame([asdict(report) for result in results for report in result.reports])
 
 
 def train_member(

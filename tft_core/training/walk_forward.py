@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -11,13 +11,13 @@ from jaxtyping import Bool
 
 from tft_core.errors import TrainingError
 from tft_core.models.config import XTrendConfig
-from tft_core.models.ensemble import Ensemble
+from tft_core.models.ensemble import Ensemble, RawOutput
 from tft_core.models.io import weight_hash
 from tft_core.positions import PositionConfig
 from tft_core.sequences import RowTable
 from tft_core.training.config import TrainingConfig
-from tft_core.training.evaluation import ValidationRecord, diversified_sharpe
-from tft_core.training.loop import MemberResult, train_member
+from tft_core.training.evaluation import diversified_sharpe, scored_rows, validation_frame
+from tft_core.training.loop import epoch_frame, train_member
 from tft_core.training.progress import Progress
 
 
@@ -36,7 +36,7 @@ class EnsembleResult:
     """Diversified net Sharpe of the early-stopped members' mean position."""
     val_sharpe_members: tuple[float, ...]
     validation: pd.DataFrame
-    """Rows of that validation (see ``ValidationRecord``): what calibrates confidence."""
+    """Rows of that validation (see ``validation_frame``): what calibrates confidence."""
     optimiser_steps: int
     seconds: float
     threads: int
@@ -115,26 +115,20 @@ def train_ensemble(
             for seed in chosen
         ]
     ensemble = Ensemble(model_config, [r.member for r in final], [r.bank for r in final])
-    record = _record(rows, val_rows, selected)
+    val_at = scored_rows(rows, val_rows)
+    outputs = RawOutput(np.stack([r.val_z for r in selected if r.val_z is not None]))
     everything = selected + (final if refit else [])
     return EnsembleResult(
         ensemble=ensemble,
         best_epochs=best_epochs,
         refit_epochs=refit_epochs,
-        histories=pd.DataFrame([asdict(e) for r in everything for e in r.reports]),
-        val_sharpe=diversified_sharpe(rows, record.at, record.member_z.mean(axis=0), positions),
+        histories=epoch_frame(everything),
+        val_sharpe=diversified_sharpe(rows, val_at, outputs.z, positions),
         val_sharpe_members=tuple(result.val_sharpe for result in selected),
-        validation=record.frame(rows, positions),
+        validation=validation_frame(rows, val_at, outputs, positions),
         optimiser_steps=sum(result.optimiser_steps for result in everything),
         seconds=time.perf_counter() - started,
         threads=training_config.threads,
         torch_version=torch.__version__,
         weight_hash=weight_hash(ensemble.state_dict()),
     )
-
-
-def _record(
-    rows: RowTable, val_rows: Bool[np.ndarray, " row"], members: Sequence[MemberResult]
-) -> ValidationRecord:
-    z = [result.val_z for result in members if result.val_z is not None]
-    return ValidationRecord(np.flatnonzero(val_rows & rows.can_bear_loss), np.stack(z))

@@ -12,16 +12,10 @@ from tft_core.models.config import XTrendConfig
 from tft_core.sequences import epoch_windows
 from tft_core.training.config import TrainingConfig
 from tft_core.training.evaluation import diversified_sharpe
-from tft_core.training.exploration import (
-    SHADOW_PREFIX,
-    SHIFTS,
-    ExplorationConfig,
-    explore,
-    permutation_importance,
-    permuted_rows,
-    with_shadows,
-)
+from tft_core.training.exploration import ExplorationConfig, explore
 from tft_core.training.loop import train_member
+from tft_core.training.permutation import permutation_importance, permuted_rows
+from tft_core.training.shadows import SHADOW_PREFIX, SHIFTS, with_shadows
 
 ROWS = planted_rows(n_assets=3, n_days=300, n_features=10, ic=0.3)
 FIT, VALIDATION, _ = split(ROWS, 200, 290)
@@ -127,9 +121,8 @@ def test_shadows_of_training_rows_know_nothing_of_the_validation() -> None:
 def test_permutation_equals_running_the_whole_network_on_permuted_features(changes) -> None:
     cfg = config(**changes)
     done = train_member(ROWS, FIT, VALIDATION, cfg, replace(TRAINING, finetune_epochs=1), 0)
-    probe = ExplorationConfig(permutation_windows=12)
     dposition, dsharpe = permutation_importance(
-        done.member, done.bank, ROWS, VALIDATION, probe, seed=4
+        done.member, done.bank, ROWS, VALIDATION, 12, seed=4
     )
     # the same draws, then the plain way: a new table for each feature
     rng = np.random.default_rng([4, 12])
