@@ -22,6 +22,8 @@ LIVE_FOLD = "live"
 
 PathName = Literal["tuned", "default"]
 """The two ways of which one ships a fold: with searched hyper-parameters or without."""
+SHIPPED = "shipped"
+"""Name of the record that chains, window by window, whichever of the two was shipped."""
 
 LABEL_LAG_SESSIONS = 2
 """A decision of session t is entered at the close of t+1, so its label ends at t+2."""
@@ -65,6 +67,21 @@ def finite_or_none(value: float) -> float | None:
     """A float for JSON: NaN and infinities, which mean "undefined", become ``None``."""
     number = float(value)
     return number if math.isfinite(number) else None
+
+
+def float_or_nan(value: float | None) -> float:
+    """A float from JSON, where ``None`` means "undefined": the inverse of ``finite_or_none``."""
+    return math.nan if value is None else float(value)
+
+
+def json_value(value: Any) -> Any:
+    """A value in JSON's own types, in which every undefined figure (NaN, infinity) is ``None``."""
+    plain = _plain(value)
+    if isinstance(plain, dict):
+        return {key: json_value(item) for key, item in plain.items()}
+    if isinstance(plain, list):
+        return [json_value(item) for item in plain]
+    return finite_or_none(plain) if isinstance(plain, float) else plain
 
 
 def _plain(value: Any) -> Any:

@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from tft_core.errors import ArtifactError, ConfigError
+from tft_core.schema import json_value
 
 LEDGER_NAME = "evidence.sqlite"
 _TIMEOUT_SECONDS = 60.0
@@ -172,12 +172,8 @@ class EvidenceLedger:
 
 
 def _params_json(params: Mapping[str, Any]) -> str:
-    plain = {k: _scalar(v) for k, v in params.items() if not pd.isna(v)}
-    return json.dumps(plain, sort_keys=True)
-
-
-def _scalar(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    given = {name: value for name, value in params.items() if not pd.isna(value)}
+    return json.dumps(json_value(given), sort_keys=True)
 
 
 def _now() -> str:

@@ -6,7 +6,7 @@ other: a search may be honest and its winner worthless.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,9 @@ from tft_core.evidence.deflation import (
 )
 from tft_core.evidence.overfitting import OverfittingResult, overfitting_probability
 from tft_core.metrics import sharpe_ann
-from tft_core.schema import TRADING_DAYS_PER_YEAR, finite_or_none
+from tft_core.schema import SHIPPED, TRADING_DAYS_PER_YEAR, json_value
 
-SHIPPED, TUNED, DEFAULT = "shipped", "tuned", "default"
+TUNED, DEFAULT = "tuned", "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class SearchEvidence:
         return [self.deflation.sentence, self.overfitting.sentence]
 
     def to_dict(self) -> dict[str, Any]:
-        return _plain(asdict(self)) | {"sentences": self.sentences}
+        return json_value(self) | {"sentences": self.sentences}
 
 
 def search_evidence(
@@ -112,7 +112,7 @@ class RecordEvidence:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        return _plain(asdict(self)) | {"sentences": self.sentences}
+        return json_value(self) | {"sentences": self.sentences}
 
 
 def record_evidence(paths: pd.DataFrame, *, n_procedures: int = 1) -> RecordEvidence:
@@ -164,12 +164,3 @@ def record_evidence(paths: pd.DataFrame, *, n_procedures: int = 1) -> RecordEvid
 
 def _words(name: str) -> str:
     return name.replace("_", " ")
-
-
-def _plain(value: Any) -> Any:
-    """JSON values; undefined and infinite figures become ``None``."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return finite_or_none(value) if isinstance(value, float) else value

@@ -19,7 +19,7 @@ from tft_core.feature_selection.correlation import (
     medoid_cover,
     pairwise_correlation,
 )
-from tft_core.schema import finite_or_none
+from tft_core.schema import finite_or_none, float_or_nan
 
 LOW_COVERAGE, CONSTANT, CORRELATED = "low_coverage", "constant", "correlated"
 DROP_REASONS = (LOW_COVERAGE, CONSTANT, CORRELATED)
@@ -110,7 +110,7 @@ class PrefilterResult:
             dropped={
                 name: DroppedFeature(
                     reason=drop["reason"],
-                    value=float("nan") if drop["value"] is None else float(drop["value"]),
+                    value=float_or_nan(drop["value"]),
                     stand_in=drop["stand_in"],
                 )
                 for name, drop in data["dropped"].items()

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from tft_core.errors import SelectionError
-from tft_core.schema import finite_or_none
+from tft_core.schema import finite_or_none, float_or_nan
 
 INFORMATIVE = "informative"
 DISAGREE = "weights_disagree_with_model"
@@ -133,7 +133,7 @@ class StabilityReport:
             },
             verdict=data["verdict"],
             reasons=tuple(
-                Reason(r["code"], r["message"], _float(r["value"]), _float(r["limit"]))
+                Reason(r["code"], r["message"], float_or_nan(r["value"]), float_or_nan(r["limit"]))
                 for r in data["reasons"]
             ),
             sentence=data["sentence"],
@@ -143,7 +143,7 @@ class StabilityReport:
             fold_evidence=_frame_from_dict(data["fold_evidence"]),
             shadow_features=tuple(data["shadow_features"]),
             fold_thresholds=_floats(data["fold_thresholds"]),
-            threshold=_float(data["threshold"]),
+            threshold=float_or_nan(data["threshold"]),
             agreement={name: _floats(row) for name, row in data["agreement"].items()},
             clusters=tuple(tuple(cluster) for cluster in data["clusters"]),
             n_folds=int(data["n_folds"]),
@@ -153,12 +153,8 @@ class StabilityReport:
         )
 
 
-def _float(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
-
-
 def _floats(values: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: _float(value) for name, value in values.items()}
+    return {name: float_or_nan(value) for name, value in values.items()}
 
 
 def _numbers(values: Mapping[str, float]) -> dict[str, float | None]:
@@ -181,7 +177,7 @@ def _frame_from_dict(data: Mapping[str, Any]) -> pd.DataFrame:
     index = pd.Index(data["index"], name="feature", dtype="str")
     columns = {
         name: pd.Series(
-            [_float(v) for v in column["values"]]
+            [float_or_nan(v) for v in column["values"]]
             if column["kind"] == "number"
             else column["values"],
             index=index,

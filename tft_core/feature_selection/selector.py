@@ -23,7 +23,7 @@ from tft_core.feature_selection.prefilter import PrefilterResult, prefilter
 from tft_core.feature_selection.report import StabilityReport
 from tft_core.feature_selection.screen import cross_check, screen
 from tft_core.feature_selection.stability import stability_report
-from tft_core.schema import canonical_json, finite_or_none
+from tft_core.schema import canonical_json, json_value
 
 _KEY_COLUMNS = ("date", "symbol")
 _FORMAT = 1
@@ -129,16 +129,12 @@ class FeatureSelector:
 
     def to_dict(self) -> dict[str, Any]:
         """Settings and all records in plain types, as a checkpoint carries them."""
-        numbers = self.records.to_dict(orient="list")
         return {
             "format": _FORMAT,
             "config": dataclasses.asdict(self.config),
             "groups": self.groups,
             "prefilter": None if self.prefilter_result is None else self.prefilter_result.to_dict(),
-            "records": {
-                str(name): [finite_or_none(v) if isinstance(v, float) else v for v in values]
-                for name, values in numbers.items()
-            },
+            "records": json_value(self.records.to_dict(orient="list")),
         }
 
     @classmethod

@@ -13,7 +13,7 @@ from tft_core.errors import TuningError
 from tft_core.hp_tuner.config import TunerConfig
 from tft_core.hp_tuner.objective import DEFAULT_SLOT, dates_key, fold_key, fold_sharpe
 from tft_core.hp_tuner.space import TUNABLE, SearchSpace
-from tft_core.schema import finite_or_none
+from tft_core.schema import finite_or_none, float_or_nan, json_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +83,7 @@ class TuningResult:
                 "spent": self.budget.spent,
                 "sentence": self.budget.sentence,
             },
-            "trials": [
-                {str(key): _plain(value) for key, value in row.items()}
-                for row in self.trials.to_dict(orient="records")
-            ],
+            "trials": json_value(self.trials.to_dict(orient="records")),
         }
 
 
@@ -117,15 +114,15 @@ def collect(
     rows = [
         _row(slot, trial, config, space, 1 + failed.count(slot)) for slot, trial in finished.items()
     ]
-    best = max(complete, key=lambda slot: (_value(complete[slot]), -slot))
+    best = max(complete, key=lambda slot: (float_or_nan(complete[slot].value), -slot))
     n_pruned = len(finished) - len(complete)
     default = complete.get(DEFAULT_SLOT)
     return TuningResult(
         best_params=complete[best].user_attrs["params"],
         default_params=space.default_params(),
         best_number=best,
-        best_value=_value(complete[best]),
-        default_value=float("nan") if default is None else _value(default),
+        best_value=float_or_nan(complete[best].value),
+        default_value=float("nan") if default is None else float_or_nan(default.value),
         trials=pd.DataFrame(rows).reset_index(drop=True),
         daily=_daily(study, finished, config),
         n_finished=len(finished),
@@ -145,9 +142,9 @@ def _row(
     return {
         "number": slot,
         "state": trial.state.name.lower(),
-        "value": _value(trial) if trial.state == TrialState.COMPLETE else float("nan"),
-        "sharpe": _number(attrs.get("sharpe")),
-        "sharpe_se": _number(attrs.get("sharpe_se")),
+        "value": float_or_nan(trial.value) if trial.state == TrialState.COMPLETE else float("nan"),
+        "sharpe": float_or_nan(attrs.get("sharpe")),
+        "sharpe_se": float_or_nan(attrs.get("sharpe_se")),
         **{
             # a setting the trial had no use for: NaN, so that numbers stay a column of numbers
             f"params_{name}": params.get(name, None if TUNABLE[name][1] is str else float("nan"))
@@ -204,20 +201,3 @@ def _budget(n_finished: int, n_pruned: int, config: TunerConfig, elapsed: float)
         f"The time limit of {config.time_limit:.0f} s ended the study after {n_finished}{planned} "
         f"trials ({counts}); running it again goes on from here.",
     )
-
-
-def _value(trial: FrozenTrial) -> float:
-    return float("nan") if trial.value is None else float(trial.value)
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, (str, bool)):
-        return value
-    number = value.item() if isinstance(value, np.generic) else value
-    if isinstance(number, float):
-        return finite_or_none(number)
-    return number

@@ -8,14 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from tft_core.errors import DataError
 from tft_core.metrics import max_drawdown, sharpe_ann, total_return
-from tft_core.schema import TRADING_DAYS_PER_YEAR, finite_or_none
+from tft_core.schema import SHIPPED, TRADING_DAYS_PER_YEAR, finite_or_none, json_value
 
-SHIPPED = "shipped"
 COST_BPS = (0.0, 1.0, 3.0, 5.0, 10.0)
 """Flat costs, in basis points of traded notional, of the sensitivity table."""
 
@@ -162,18 +160,6 @@ def records(frame: pd.DataFrame, index: str) -> list[dict[str, Any]]:
     """Rows of a frame as JSON values, the index under a name of its own; NaN is null."""
     named = frame.rename_axis(index).reset_index()
     return [
-        {str(name): _plain(value) for name, value in row.items()}
+        {str(name): None if value is pd.NaT else json_value(value) for name, value in row.items()}
         for row in named.to_dict(orient="records")
     ]
-
-
-def _plain(value: Any) -> Any:
-    if value is None or value is pd.NaT:
-        return None
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    if isinstance(value, (float, np.floating)):
-        return finite_or_none(float(value))
-    return str(value)

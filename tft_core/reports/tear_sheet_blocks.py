@@ -28,13 +28,12 @@ from tft_core.reports.study_page import (
     worth_blocks,
 )
 from tft_core.reports.tear_sheet import (
-    SHIPPED,
     TearSheetData,
     drawdowns,
     rolling_sharpe,
     yearly_table,
 )
-from tft_core.schema import TRADING_DAYS_PER_YEAR
+from tft_core.schema import SHIPPED, TRADING_DAYS_PER_YEAR
 
 
 def render(data: TearSheetData) -> str:

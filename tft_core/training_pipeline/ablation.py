@@ -19,7 +19,7 @@ from tft_core.evidence import compare
 from tft_core.hp_tuner import TunerConfig
 from tft_core.metrics import sharpe_ann, sharpe_se_ann
 from tft_core.reports.html import ablation_page
-from tft_core.schema import canonical_json, finite_or_none
+from tft_core.schema import canonical_json, json_value
 from tft_core.training_pipeline.phases.selection import read_stability
 from tft_core.training_pipeline.phases.tuning import StudyObjective, default_params
 from tft_core.training_pipeline.workspace import Workspace
@@ -128,18 +128,12 @@ class AblationResult:
         return page
 
     def to_dict(self) -> dict[str, Any]:
-        def plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
-            return [
-                {str(k): finite_or_none(v) if isinstance(v, float) else v for k, v in row.items()}
-                for row in frame.to_dict("records")
-            ]
-
         return {
             "key": self.key,
             "sentence": self.sentence,
-            "arms": plain(self.arms.reset_index()),
-            "comparisons": plain(self.comparisons),
-            "inner_folds": plain(self.inner_folds),
+            "arms": json_value(self.arms.reset_index().to_dict("records")),
+            "comparisons": json_value(self.comparisons.to_dict("records")),
+            "inner_folds": json_value(self.inner_folds.to_dict("records")),
             "skipped": list(self.skipped),
         }
 

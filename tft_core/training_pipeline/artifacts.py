@@ -8,7 +8,7 @@ a disk and on an object store is the business of ``places``.
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -224,11 +224,3 @@ def open_artifacts(settings: Settings, toggled: str | None = None) -> ArtifactSt
         return ArtifactStore(home / "artifacts")
     below = "" if toggled is None else f"/toggled/{toggled}"
     return ArtifactStore(ObjectPlace(f"{url.rstrip('/')}{below}", settings.artifact_cache))
-
-
-def plain_summary(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Figures as JSON can hold them: a NaN or infinity, which is undefined, becomes ``None``."""
-    return {
-        key: None if isinstance(value, float) and not (abs(value) < float("inf")) else value
-        for key, value in values.items()
-    }

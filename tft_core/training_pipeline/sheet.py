@@ -14,8 +14,8 @@ from tft_core.evidence import LedgerCounts, RecordEvidence, search_evidence
 from tft_core.feature_selection import StabilityReport
 from tft_core.metrics import sharpe_ann, sharpe_se_ann, summary
 from tft_core.reports.html import TearSheetData
-from tft_core.reports.tear_sheet import SHIPPED, cost_table, records
-from tft_core.schema import LIVE_FOLD, content_hash
+from tft_core.reports.tear_sheet import cost_table, records
+from tft_core.schema import LIVE_FOLD, SHIPPED, content_hash
 from tft_core.training_pipeline.artifacts import Artifact
 from tft_core.training_pipeline.commit import git_commit
 from tft_core.training_pipeline.graph import LIFECYCLE, SPECS, keys_of, study_key

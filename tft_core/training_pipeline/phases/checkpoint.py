@@ -13,7 +13,7 @@ from tft_core.evidence import choose_path, record_evidence
 from tft_core.metrics import summary
 from tft_core.reports.html import tear_sheet
 from tft_core.reports.plots import equity_png
-from tft_core.schema import LIVE_FOLD, MODEL_TYPE, content_hash, finite_or_none
+from tft_core.schema import LIVE_FOLD, MODEL_TYPE, SHIPPED, content_hash, finite_or_none
 from tft_core.training_pipeline.artifacts import Draft
 from tft_core.training_pipeline.graph import UNPARTITIONED_KEY, study_key
 from tft_core.training_pipeline.phases.production import PATHS, candidate
@@ -65,7 +65,7 @@ def production_checkpoint(
     used = study_key(LIVE_FOLD, workspace.plan, workspace.retune_every)
     search = search_record(workspace, ledger.counts(prefix=f"{MODEL_TYPE}-{used}-").trials)
     every = pd.concat(
-        [*(f.assign(fold=k) for k, f in daily.items()), chained.assign(path="shipped")],
+        [*(f.assign(fold=k) for k, f in daily.items()), chained.assign(path=SHIPPED)],
         ignore_index=True,
     )
     wide = wide_net(every)
@@ -168,7 +168,7 @@ def _production_record(workspace: Workspace, candidate: Path, days: pd.Series) -
         current.relative_to(workspace.registry.root)
     ):
         return np.full(len(days), np.nan)
-    record = previous.frame("daily.parquet").set_index("date")["shipped"]
+    record = previous.frame("daily.parquet").set_index("date")[SHIPPED]
     return record.reindex(pd.DatetimeIndex(days)).to_numpy(dtype=np.float64)
 
 
