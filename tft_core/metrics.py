@@ -29,10 +29,10 @@ def sharpe_se_ann(returns: Float[np.ndarray, " time"], lags: int | None = None) 
     The influence function of mean/std is averaged with a Newey–West (Bartlett) kernel.
 
     Args:
-        lags: Bandwidth in days; default floor(4 (T/100)^(2/9)).
+        lags: Bandwidth in days; default ``newey_west_lags``.
 
     Source:
-        Lo 2002, "The Statistics of Sharpe Ratios", GMM form; Newey & West 1994 bandwidth.
+        Lo 2002, "The Statistics of Sharpe Ratios", GMM form.
     """
     n = len(returns)
     sr = sharpe_ann(returns) / TRADING_DAYS_PER_YEAR**0.5
@@ -40,12 +40,21 @@ def sharpe_se_ann(returns: Float[np.ndarray, " time"], lags: int | None = None) 
         return float("nan")
     z = (returns - returns.mean()) / returns.std(ddof=1)
     influence = z - 0.5 * sr * (z**2 - 1.0)
-    bandwidth = int(4 * (n / 100) ** (2 / 9)) if lags is None else lags
+    bandwidth = newey_west_lags(n) if lags is None else lags
     variance = float(influence @ influence) / n
     for lag in range(1, bandwidth + 1):
         weight = 1.0 - lag / (bandwidth + 1)
         variance += 2.0 * weight * float(influence[lag:] @ influence[:-lag]) / n
     return float(np.sqrt(max(variance, 0.0) / n) * TRADING_DAYS_PER_YEAR**0.5)
+
+
+def newey_west_lags(n_days: int) -> int:
+    """Bandwidth in days of a Newey–West (Bartlett) variance: floor(4 (T/100)^(2/9)).
+
+    Source:
+        Newey & West 1994, the rule of thumb.
+    """
+    return int(4 * (n_days / 100) ** (2 / 9))
 
 
 def total_return(returns: Float[np.ndarray, " time"]) -> float:

@@ -14,7 +14,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from tft_core.errors import ConfigError
-from tft_core.metrics import sharpe_ann
+from tft_core.evidence.resampling import stationary_bootstrap
+from tft_core.metrics import newey_west_lags, sharpe_ann
 from tft_core.schema import TRADING_DAYS_PER_YEAR, PathName
 
 Verdict = Literal["better", "not_distinguishable", "worse"]
@@ -81,7 +82,7 @@ def compare(
     if np.allclose(influence, 0.0, atol=1e-12):  # the same path, up to its scale
         return _outcome(0.0, 0.0, 1.0, confidence, n_days, math.nan, names)
     block = _block_length(influence)
-    lags = int(4 * (n_days / 100) ** (2 / 9))
+    lags = newey_west_lags(n_days)
     error = float(_hac_error(influence[None], lags)[0])
     observed = difference / _ANNUAL
     rng = np.random.default_rng(seed)
@@ -280,14 +281,7 @@ def _pivots(
     rng: np.random.Generator,
 ) -> np.ndarray:
     """|Δ* − Δ| / s* of stationary-bootstrap resamples; a resample without spread is infinite."""
-    n_days = len(pair)
-    starts = rng.integers(0, n_days, size=(n_resamples, n_days))
-    fresh = rng.random((n_resamples, n_days)) < 1.0 / block
-    fresh[:, 0] = True
-    step = np.arange(n_days)
-    begun = np.maximum.accumulate(np.where(fresh, step, 0), axis=1)
-    index = (np.take_along_axis(starts, begun, axis=1) + step - begun) % n_days
-    drawn = pair[index]
+    drawn = pair[stationary_bootstrap(len(pair), (n_resamples, len(pair)), block, rng)]
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = drawn.mean(axis=1) / drawn.std(axis=1, ddof=1)
         error = _hac_error(_influence(drawn), lags)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 
 from tft_core.errors import TftError
+from tft_core.evidence.resampling import stationary_bootstrap
 
 MIN_DAYS = 20
 """Fewer realised days judge nothing."""
@@ -63,19 +64,8 @@ def track(
     low = high = float("nan")
     if len(live) and len(past) >= MIN_DAYS:
         rng = np.random.default_rng(seed)
-        means = past[_resampled(len(past), len(live), rng)].mean(axis=1)
+        drawn = stationary_bootstrap(len(past), (N_RESAMPLES, len(live)), BLOCK_DAYS, rng)
+        means = past[drawn].mean(axis=1)
         low, high = (float(q) for q in np.quantile(means, [(1 - level) / 2, (1 + level) / 2]))
     value = float(live.mean()) if len(live) else float("nan")
     return Tracked(name, value, low, high, len(live), len(past))
-
-
-def _resampled(
-    n_record: int, n_days: int, rng: np.random.Generator
-) -> Int64[np.ndarray, "resample day"]:
-    """Day numbers of blocks with geometric lengths, which wrap around."""
-    shape = (N_RESAMPLES, n_days)
-    starts = rng.integers(n_record, size=shape)
-    begins = rng.random(shape) < 1.0 / BLOCK_DAYS
-    begins[:, 0] = True
-    block = np.maximum.accumulate(np.where(begins, np.arange(n_days), 0), axis=1)
-    return (np.take_along_axis(starts, block, axis=1) + np.arange(n_days) - block) % n_record

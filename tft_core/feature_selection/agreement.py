@@ -4,7 +4,7 @@ Pure statistics of sets and rankings; what they are repeated over (seeds within 
 folds within a seed) is the caller's business.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -62,18 +62,12 @@ def jaccard(a: Bool[np.ndarray, " feature"], b: Bool[np.ndarray, " feature"]) ->
 
 def kendall(a: Float[np.ndarray, " feature"], b: Float[np.ndarray, " feature"]) -> float:
     """Kendall's tau-b over the features both rankings know; NaN where one is constant."""
-    known = np.isfinite(a) & np.isfinite(b)
-    if known.sum() < 2 or np.ptp(a[known]) == 0.0 or np.ptp(b[known]) == 0.0:
-        return float("nan")
-    return _statistic(stats.kendalltau(a[known], b[known]))
+    return _over_common(stats.kendalltau, a, b)
 
 
 def spearman(a: Float[np.ndarray, " feature"], b: Float[np.ndarray, " feature"]) -> float:
     """Spearman's correlation over the features both know; NaN where one is constant."""
-    known = np.isfinite(a) & np.isfinite(b)
-    if known.sum() < 2 or np.ptp(a[known]) == 0.0 or np.ptp(b[known]) == 0.0:
-        return float("nan")
-    return _statistic(stats.spearmanr(a[known], b[known]))
+    return _over_common(stats.spearmanr, a, b)
 
 
 def pairwise_agreement(
@@ -106,8 +100,16 @@ def pairwise_agreement(
     }
 
 
-def _statistic(result: Any) -> float:
-    return float(result.statistic)  # SciPy's results are made at run time: no checker knows them
+def _over_common(
+    correlation: Callable[..., Any],
+    a: Float[np.ndarray, " feature"],
+    b: Float[np.ndarray, " feature"],
+) -> float:
+    """One of SciPy's rank correlations; its results are made at run time: no checker knows them."""
+    known = np.isfinite(a) & np.isfinite(b)
+    if known.sum() < 2 or np.ptp(a[known]) == 0.0 or np.ptp(b[known]) == 0.0:
+        return float("nan")
+    return float(correlation(a[known], b[known]).statistic)
 
 
 def _mean(values: Sequence[float]) -> float:

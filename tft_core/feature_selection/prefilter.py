@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 
 from tft_core.errors import SelectionError
 from tft_core.feature_selection.config import FeatureSelectionConfig
@@ -168,7 +168,7 @@ def prefilter(
         )
     columns = np.asarray(usable)
     r, common = pairwise_correlation(
-        values[np.ix_(_spread_rows(len(values), config.correlation_max_rows), columns)],
+        values[np.ix_(evenly_spaced(len(values), config.correlation_max_rows), columns)],
         clip=config.correlation_clip,
     )
     stand_in = medoid_cover(r, common, config.correlation_threshold)
@@ -223,7 +223,8 @@ def _constant_columns(
     return spread <= _CONSTANT_RANGE * magnitude, np.where(known, low, np.nan)
 
 
-def _spread_rows(n_rows: int, most: int) -> np.ndarray:
+def evenly_spaced(n_rows: int, most: int) -> Int64[np.ndarray, " some_row"]:
+    """At most so many row numbers, the first and the last among them; all where there are fewer."""
     if n_rows <= most:
         return np.arange(n_rows)
     return np.linspace(0, n_rows - 1, most).round().astype(np.int64)

@@ -14,7 +14,9 @@ from scipy import stats
 
 from tft_core.errors import SelectionError
 from tft_core.feature_selection.config import FeatureSelectionConfig
+from tft_core.feature_selection.prefilter import evenly_spaced
 from tft_core.feature_selection.report import StabilityReport
+from tft_core.metrics import newey_west_lags
 
 MODEL_ONLY = "model_uses_it_screens_see_nothing"
 SCREEN_ONLY = "screens_see_it_model_does_not"
@@ -70,7 +72,7 @@ def _rank_ic(
     """Pooled Spearman correlation; its error from the sums per date, Newey–West over dates."""
     n_days = int(day.max()) + 1 if len(day) else 0
     reach = float(stats.norm.ppf(0.5 + confidence / 2.0))
-    lags = int(4 * (max(n_days, 1) / 100) ** (2 / 9))
+    lags = newey_west_lags(n_days)
     rows = []
     for column in x.T if len(x) else np.empty((x.shape[1], 0)):
         known = np.isfinite(column)
@@ -114,9 +116,7 @@ def _mutual_information(
         known = np.flatnonzero(np.isfinite(x[:, i]))
         if len(known) < _MIN_ROWS:
             continue
-        if len(known) > config.mi_max_rows:
-            spread = np.linspace(0, len(known) - 1, config.mi_max_rows).round().astype(np.int64)
-            known = known[spread]
+        known = known[evenly_spaced(len(known), config.mi_max_rows)]
         out[i] = mutual_info_regression(
             x[known, i : i + 1],
             y[known],
