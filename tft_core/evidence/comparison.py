@@ -187,11 +187,10 @@ def superior_ability(
     if returns.isna().to_numpy().any():
         raise ConfigError("returns must be finite, found NaN; align the paths first")
     rivals = [name for name in returns.columns if name != benchmark]
-    spread = returns.std(ddof=1)
-    if len(returns) < MIN_DAYS or not (spread > 0.0).all():
+    if len(returns) < MIN_DAYS or not (np.ptp(returns.to_numpy(), axis=0) > 0.0).all():
         undefined = float("nan")
         return SpaResult(benchmark, undefined, undefined, undefined, len(rivals), len(returns))
-    losses = -returns / spread
+    losses = -returns / returns.std(ddof=1)
     gaps = losses[rivals].to_numpy() - losses[[benchmark]].to_numpy()
     distinct = [name for name, gap in zip(rivals, gaps.T, strict=True) if np.std(gap) > 1e-12]
     if not distinct:  # every rival is the benchmark itself

@@ -24,6 +24,8 @@ def probabilistic_sharpe(
 ) -> float:
     """Probability that the true Sharpe ratio exceeds a benchmark, given length, skew and tails.
 
+    NaN where the returns have no Sharpe ratio (constant, or fewer than two).
+
     Args:
         returns: Daily returns.
         benchmark_ann: Annualised Sharpe ratio to beat.
@@ -33,7 +35,7 @@ def probabilistic_sharpe(
     """
     from skfolio.measures import probabilistic_sharpe_ratio  # loads scikit-learn and plotly
 
-    if not np.std(returns) > 0.0:
+    if math.isnan(sharpe_ann(returns)):
         return float("nan")
     return float(
         probabilistic_sharpe_ratio(returns, benchmark_sharpe_ratio=benchmark_ann / _ANNUAL)
@@ -92,10 +94,10 @@ def effective_trials(daily: Float[np.ndarray, "time trial"]) -> float:
         The unbiased tr(Σ²) is Srivastava 2005 (J. Japan Statist. Soc. 35), normal case.
     """
     n_days, n_trials = daily.shape
-    spread = daily.std(axis=0)
-    if n_days < 3 or not (spread > 0.0).all():
+    # not by their deviation: that of a constant is round-off
+    if n_days < 3 or not (np.ptp(daily, axis=0) > 0.0).all():
         return float("nan")
-    scaled = (daily - daily.mean(axis=0)) / spread
+    scaled = (daily - daily.mean(axis=0)) / daily.std(axis=0)
     own = scaled - scaled.mean(axis=1, keepdims=True)
     covariance = own.T @ own / (n_days - 1)
     trace = float(np.trace(covariance))
@@ -180,7 +182,7 @@ def deflate(daily: pd.DataFrame, best: int | str, *, n_trials: int | None = None
         raise ConfigError(f"best trial must be a complete column of daily, found {best!r}")
     returns = np.asarray(daily[best], dtype=np.float64)
     common = daily.dropna(axis=1, how="all").dropna(axis=0).to_numpy(dtype=np.float64)
-    common = common[:, common.std(axis=0) > 0.0] if len(common) else common
+    common = common[:, np.ptp(common, axis=0) > 0.0] if len(common) else common
     total = max(n_trials or 0, daily.shape[1])
     sharpes = [sharpe_ann(column) for column in common.T]
     dispersion = float(np.std(sharpes, ddof=1)) if len(sharpes) > 1 else 0.0

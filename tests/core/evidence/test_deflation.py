@@ -54,8 +54,11 @@ def test_probabilistic_sharpe_takes_an_annual_benchmark(returns, benchmark_ann):
     )
 
 
-def test_a_record_without_spread_has_no_probability():
-    assert math.isnan(probabilistic_sharpe(np.full(100, 0.001)))
+@pytest.mark.parametrize("daily", [0.0, 0.001, 0.1])
+def test_a_record_without_spread_has_no_probability(daily):
+    assert math.isnan(probabilistic_sharpe(np.full(100, daily)))
+    # 0.1 has no exact float: the computed deviation of a hundred of them is not 0
+    assert math.isnan(effective_trials(np.full((100, 2), daily)))
 
 
 def test_expected_maximum_of_noise_is_the_published_one():
