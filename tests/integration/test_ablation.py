@@ -66,5 +66,5 @@ def test_arms_are_cut_to_kept_features_and_keep_their_order() -> None:
 
 
 def test_sizes_must_be_positive() -> None:
-    with pytest.raises(ConfigError, match=r"ablation sizes must be at least 1, found \(0,\)"):
+    with pytest.raises(ConfigError, match=r"ablation\.sizes must be at least 1, found \(0,\)"):
         AblationConfig(sizes=(0,))

@@ -16,8 +16,9 @@ from jaxtyping import Float
 from tft_core.checks.findings import Finding, errors_among
 from tft_core.errors import ConfigError, DataError
 from tft_core.evidence.comparison import MIN_DAYS, compare
+from tft_core.limits import require_at_least, require_positive
 from tft_core.metrics import max_drawdown, sharpe_ann, vol_ann
-from tft_core.schema import finite_or_none
+from tft_core.schema import finite_or_none, float_or_nan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,18 +46,8 @@ class GateConfig:
     seed: int = 20_240_328
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("min_oos_days", 1),
-            ("min_common_days", MIN_DAYS),
-            ("n_bootstrap", 100),
-        ):
-            value = getattr(self, name)
-            if value < least:
-                raise ConfigError(f"gate.{name} must be at least {least}, found {value}")
-        for name in ("max_drawdown_limit", "max_vol_ann", "max_sharpe_net"):
-            value = getattr(self, name)
-            if value is not None and not value > 0.0:
-                raise ConfigError(f"gate.{name} must be positive, found {value:g}")
+        require_at_least(self, "gate", min_oos_days=1, min_common_days=MIN_DAYS, n_bootstrap=100)
+        require_positive(self, "gate", "max_drawdown_limit", "max_vol_ann", "max_sharpe_net")
         if not 0.5 < self.confidence < 1.0:
             raise ConfigError(f"gate.confidence must lie in (0.5, 1), found {self.confidence:g}")
 
@@ -132,13 +123,14 @@ class GateVerdict:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "GateVerdict":
-        def number(value: float | None) -> float:
-            return float("nan") if value is None else float(value)
-
         return cls(
             tuple(
                 GateRule(
-                    r["code"], r["passed"], r["message"], number(r["value"]), number(r["limit"])
+                    r["code"],
+                    r["passed"],
+                    r["message"],
+                    float_or_nan(r["value"]),
+                    float_or_nan(r["limit"]),
                 )
                 for r in data["rules"]
             )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tft_core.errors import ConfigError
+from tft_core.limits import require_at_least, require_positive, require_share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,36 +53,31 @@ class FeatureSelectionConfig:
     """Seed of the label permutation test and of the mutual information's tie-breaking."""
 
     def __post_init__(self) -> None:
-        for name in (
+        require_share(
+            self,
+            "selection",
             "min_coverage",
             "correlation_threshold",
             "cluster_threshold",
             "vsn_weight_threshold",
             "stability_min_folds",
             "agreement_threshold",
-        ):
-            value = getattr(self, name)
-            if not 0.0 <= value <= 1.0:
-                raise ConfigError(f"selection.{name} must lie in [0, 1], found {value:g}")
+        )
         for name in ("shadow_quantile", "max_fdr", "chance_level", "confidence"):
             value = getattr(self, name)
             if not 0.0 < value < 1.0:
                 raise ConfigError(f"selection.{name} must lie in (0, 1), found {value:g}")
-        if not self.correlation_clip > 0.0:
-            raise ConfigError(
-                f"selection.correlation_clip must be positive, found {self.correlation_clip:g}"
-            )
-        for name, least in (
-            ("correlation_max_rows", 100),
-            ("final_max_features", 1),
-            ("final_min_features", 0),
-            ("min_folds", 2),
-            ("mi_neighbors", 1),
-            ("mi_max_rows", 100),
-        ):
-            value = getattr(self, name)
-            if value < least:
-                raise ConfigError(f"selection.{name} must be at least {least}, found {value}")
+        require_positive(self, "selection", "correlation_clip")
+        require_at_least(
+            self,
+            "selection",
+            correlation_max_rows=100,
+            final_max_features=1,
+            final_min_features=0,
+            min_folds=2,
+            mi_neighbors=1,
+            mi_max_rows=100,
+        )
         if self.final_min_features > self.final_max_features:
             raise ConfigError(
                 "selection.final_min_features must not exceed final_max_features "

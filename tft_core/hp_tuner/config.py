@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tft_core.errors import ConfigError
+from tft_core.limits import require_at_least
 
 _AT_LEAST = {
     "n_trials": 1,
@@ -54,11 +55,7 @@ class TunerConfig:
     """Search space as written in ``tft.toml``; empty is the plan's (``PLAN_SPACE``)."""
 
     def __post_init__(self) -> None:
-        for name, low in _AT_LEAST.items():
-            if getattr(self, name) < low:
-                raise ConfigError(
-                    f"tuning.{name} must be at least {low}, found {getattr(self, name)}"
-                )
+        require_at_least(self, "tuning", **_AT_LEAST)
         if self.n_trials != math.inf and self.n_trials != int(self.n_trials):
             raise ConfigError(
                 f"tuning.n_trials must be a whole number or inf, found {self.n_trials:g}"

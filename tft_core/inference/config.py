@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from tft_core.errors import ConfigError
+from tft_core.limits import require_at_least, require_positive, require_share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,25 +47,28 @@ class ServingConfig:
     """Features per asset whose attribution is reported."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "max_model_age_days",
-            "max_bar_age_sessions",
-            "drift_sessions",
-            "outlier_sessions",
-            "max_unchanged_sessions",
-            "min_members",
-            "threads",
-        ):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"serving.{name} must be at least 1, found {getattr(self, name)}")
-        for name in ("conviction_threshold", "min_coverage", "max_clipped_share", "max_drift_ks"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(
-                    f"serving.{name} must lie in [0, 1], found {getattr(self, name):g}"
-                )
-        for name in ("max_return_sigmas", "max_disagreement", "max_gross_exposure"):
-            if not getattr(self, name) > 0.0:
-                raise ConfigError(f"serving.{name} must be above 0, found {getattr(self, name):g}")
+        require_at_least(
+            self,
+            "serving",
+            max_model_age_days=1,
+            max_bar_age_sessions=1,
+            drift_sessions=1,
+            outlier_sessions=1,
+            max_unchanged_sessions=1,
+            min_members=1,
+            threads=1,
+        )
+        require_share(
+            self,
+            "serving",
+            "conviction_threshold",
+            "min_coverage",
+            "max_clipped_share",
+            "max_drift_ks",
+        )
+        require_positive(
+            self, "serving", "max_return_sigmas", "max_disagreement", "max_gross_exposure"
+        )
         _ = self.accepted
 
     @property

@@ -3,7 +3,13 @@
 from dataclasses import dataclass
 from typing import get_args
 
-from tft_core.errors import ConfigError
+from tft_core.limits import (
+    require_at_least,
+    require_not_negative,
+    require_one_of,
+    require_positive,
+    require_share,
+)
 from tft_core.models.losses import SharpeLevel
 
 DEVICES = ("cpu", "cuda")
@@ -18,7 +24,9 @@ class TrainingConfig:
     finetune_epochs: int = 50
     """Most epochs on net returns; early stopping counts these."""
     lr: float = 1e-3
+    """AdamW's learning rate, the same in all epochs."""
     weight_decay: float = 1e-5
+    """Share of a parameter that a step takes off, per unit of the learning rate (AdamW)."""
     selection_lr: float = 1e-2
     """Adam rate of the identified VSN's weights u."""
     penalty_ramp: float = 0.33
@@ -29,6 +37,7 @@ class TrainingConfig:
     patience: int = 15
     """Fine-tuning epochs without a better validation Sharpe before a member stops."""
     grad_clip: float = 1.0
+    """Largest Euclidean norm of a step's gradient over all parameters."""
     cost_factor: float = 0.5
     """γ: share of each instrument's cost that the fine-tuning loss carries."""
     sharpe_level: SharpeLevel = "pooled"
@@ -39,6 +48,7 @@ class TrainingConfig:
     softmin_temperature: float = 0.2
     """τ of the SoftMin, in annualised Sharpe units."""
     n_seeds: int = 3
+    """Members of the ensemble, each trained from its own seed."""
     seed: int = 42
     """First of the ``n_seeds`` consecutive seeds."""
     threads: int = 2
@@ -54,40 +64,22 @@ class TrainingConfig:
     """Optimiser steps an epoch has at least; minibatches shrink to reach it."""
 
     def __post_init__(self) -> None:
-        for name, low in (
-            ("pretrain_epochs", 0),
-            ("finetune_epochs", 1),
-            ("batch_size", 1),
-            ("patience", 1),
-            ("n_seeds", 1),
-            ("threads", 1),
-            ("min_steps_per_epoch", 1),
-            ("seed", 0),
-        ):
-            if getattr(self, name) < low:
-                raise ConfigError(
-                    f"training.{name} must be at least {low}, found {getattr(self, name)}"
-                )
-        for name in ("lr", "selection_lr", "grad_clip", "softmin_temperature"):
-            if not getattr(self, name) > 0.0:
-                raise ConfigError(
-                    f"training.{name} must be positive, found {getattr(self, name):g}"
-                )
-        for name, options in (("sharpe_level", get_args(SharpeLevel)), ("device", DEVICES)):
-            if getattr(self, name) not in options:
-                raise ConfigError(
-                    f"training.{name} must be one of {', '.join(options)}, "
-                    f"found {getattr(self, name)!r}"
-                )
-        if not 0.0 <= self.penalty_ramp <= 1.0:
-            raise ConfigError(
-                f"training.penalty_ramp must lie in [0, 1], found {self.penalty_ramp:g}"
-            )
-        for name in ("weight_decay", "cost_factor", "softmin_weight"):
-            if not getattr(self, name) >= 0.0:
-                raise ConfigError(
-                    f"training.{name} must not be negative, found {getattr(self, name):g}"
-                )
+        require_at_least(
+            self,
+            "training",
+            pretrain_epochs=0,
+            finetune_epochs=1,
+            batch_size=1,
+            patience=1,
+            n_seeds=1,
+            threads=1,
+            min_steps_per_epoch=1,
+            seed=0,
+        )
+        require_positive(self, "training", "lr", "selection_lr", "grad_clip", "softmin_temperature")
+        require_one_of(self, "training", sharpe_level=get_args(SharpeLevel), device=DEVICES)
+        require_share(self, "training", "penalty_ramp")
+        require_not_negative(self, "training", "weight_decay", "cost_factor", "softmin_weight")
 
     @property
     def by_date(self) -> bool:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 
 from tft_core.errors import ConfigError
+from tft_core.limits import require_at_least
 from tft_core.models.batching import RowTensors
 from tft_core.models.config import XTrendConfig
 from tft_core.models.ensemble import integrated_gradients
@@ -49,19 +50,17 @@ class ExplorationConfig:
     """Gauss–Legendre nodes of the integral."""
 
     def __post_init__(self) -> None:
-        for name, low in (
-            ("n_seeds", 1),
-            ("pretrain_epochs", 0),
-            ("finetune_epochs", 1),
-            ("n_shadows", 0),
-            ("permutation_windows", 0),
-            ("ig_windows", 0),
-            ("ig_steps", 1),
-        ):
-            if getattr(self, name) < low:
-                raise ConfigError(
-                    f"exploration.{name} must be at least {low}, found {getattr(self, name)}"
-                )
+        require_at_least(
+            self,
+            "exploration",
+            n_seeds=1,
+            pretrain_epochs=0,
+            finetune_epochs=1,
+            n_shadows=0,
+            permutation_windows=0,
+            ig_windows=0,
+            ig_steps=1,
+        )
 
     def training(self, base: TrainingConfig) -> TrainingConfig:
         """The training configuration with this pass's budgets."""

@@ -17,6 +17,7 @@ import pandas as pd
 from tft_core.errors import ConfigError, FoldError
 from tft_core.evidence import compare
 from tft_core.hp_tuner import TunerConfig
+from tft_core.limits import require_at_least
 from tft_core.metrics import sharpe_ann, sharpe_se_ann
 from tft_core.reports.html import ablation_page
 from tft_core.schema import canonical_json, json_value
@@ -39,13 +40,9 @@ class AblationConfig:
     n_seeds: int = 2
 
     def __post_init__(self) -> None:
-        for name, low in (("n_draws", 1), ("n_seeds", 1)):
-            if getattr(self, name) < low:
-                raise ConfigError(
-                    f"ablation {name} must be at least {low}, found {getattr(self, name)}"
-                )
+        require_at_least(self, "ablation", n_draws=1, n_seeds=1)
         if not self.sizes or min(self.sizes) < 1:
-            raise ConfigError(f"ablation sizes must be at least 1, found {self.sizes}")
+            raise ConfigError(f"ablation.sizes must be at least 1, found {self.sizes}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from tft_core.errors import ConfigError
+from tft_core.limits import require_at_least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +32,13 @@ class OperationsConfig:
             raise ConfigError(
                 f"operations.nightly_hour must lie in 0 … 23, found {self.nightly_hour}"
             )
-        for name in ("publish_within_hours", "refit_after_sessions", "refit_after_restated"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"operations.{name} must be at least 1, found {value}")
+        require_at_least(
+            self,
+            "operations",
+            publish_within_hours=1,
+            refit_after_sessions=1,
+            refit_after_restated=1,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
