@@ -8,11 +8,9 @@ import pytest
 from tests.support.tiny import ANCHOR, load_store, poisoned, tiny_bars, tiny_settings
 from tft_core.hp_tuner import TunerConfig
 from tft_core.training_pipeline import Workspace
-from tft_core.training_pipeline.phases.tuning import (
-    StudyObjective,
-    default_params,
-    study_identity,
-)
+from tft_core.training_pipeline.configured import default_params
+from tft_core.training_pipeline.phases.objective import StudyObjective
+from tft_core.training_pipeline.phases.tuning import study_identity
 
 FIRST = ANCHOR.isoformat()
 

@@ -61,6 +61,11 @@ class MegaFeatureBuilder:
         """Group name → its feature names."""
         return {g.name: tuple(f.name for f in g.features) for g in self.registry.groups}
 
+    @property
+    def group_of(self) -> dict[str, str]:
+        """Feature name → its group's name."""
+        return {name: group for group, names in self.groups.items() for name in names}
+
     def catalogue(self) -> pd.DataFrame:
         """One row per feature: name, group, inputs, lookback, unit, description, source."""
         return self.registry.catalogue()

@@ -21,8 +21,9 @@ from tft_core.limits import require_at_least
 from tft_core.metrics import sharpe_ann, sharpe_se_ann
 from tft_core.reports.html import ablation_page
 from tft_core.schema import canonical_json, json_value
+from tft_core.training_pipeline.configured import default_params
+from tft_core.training_pipeline.phases.objective import StudyObjective
 from tft_core.training_pipeline.phases.selection import read_stability
-from tft_core.training_pipeline.phases.tuning import StudyObjective, default_params
 from tft_core.training_pipeline.workspace import Workspace
 
 ALL = "all"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tft_core.data.moments import utc_naive
 from tft_core.data.store import MarketDataStore
 from tft_core.schema import LIVE_FOLD
+from tft_core.training_pipeline.bars import market_rows
 
 if TYPE_CHECKING:
     from tft_core.training_pipeline.workspace import Workspace
@@ -61,8 +62,6 @@ def arrivals(workspace: "Workspace") -> Arrivals:
         StoreLockedError: The store is being written.
         DataError: There is no store, or it does not reach the live fold.
     """
-    from tft_core.training_pipeline.workspace import market_rows
-
     made = {key: workspace.artifacts.current("market_data", key) for key in workspace.plan.keys}
     model = workspace.artifacts.current("production_fold", LIVE_FOLD)
     with workspace.store() as store:

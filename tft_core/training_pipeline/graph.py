@@ -5,7 +5,7 @@ missing, what is stale and in which order things are made.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from tft_core.config import Settings
 from tft_core.errors import FoldError
@@ -184,14 +184,18 @@ def made_from(
     )
 
 
+def window_rule(settings: Settings) -> dict[str, Any]:
+    """Section ``[folds]`` without the number of windows: a new window changes no older fold."""
+    return {k: v for k, v in settings.sections.get("folds", {}).items() if k != "n_windows"}
+
+
 def code_version(name: str, settings: Settings) -> str:
     """Version of an asset's code, settings and window rule, never of the number of windows."""
     spec = SPECS[name]
-    folds = {k: v for k, v in settings.sections.get("folds", {}).items() if k != "n_windows"}
     state = {
         "code": spec.code_version,
         "profile": settings.profile,
-        "folds": folds,
+        "folds": window_rule(settings),
         "sections": {s: settings.sections.get(s, {}) for s in spec.sections},
     }
     return content_hash(state)[:16]

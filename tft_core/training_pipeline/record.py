@@ -24,25 +24,27 @@ from tft_core.training_pipeline.rows import FoldData
 
 @dataclass(frozen=True, slots=True)
 class PathRecord:
-    """Daily results of one path over one window, by decision day."""
+    """Daily results of one path over one window, by decision day, as fractions of capital."""
 
     dates: pd.DatetimeIndex
     gross: Float[np.ndarray, " time"]
     cost: Float[np.ndarray, " time"]
     turnover: Float[np.ndarray, " time"]
     by_asset: Float[np.ndarray, "time asset"]
+    """Net return that each asset contributed."""
     weights: Float[np.ndarray, "time asset"]
+    """Capital weights decided on each day."""
 
     @property
     def net(self) -> Float[np.ndarray, " time"]:
         return self.gross - self.cost
 
     def figures(self) -> dict[str, float | None]:
-        """Summary for a report; undefined figures are ``None``."""
-        values = summary(self.net, self.gross, self.turnover)
-        return {name: finite_or_none(value) for name, value in values.items()}
+        """See ``path_figures``."""
+        return path_figures(self.net, self.gross, self.turnover)
 
     def frame(self, path: str) -> pd.DataFrame:
+        """One row per day under the path's name: returns, cost, turnover and exposures."""
         return pd.DataFrame(
             {
                 "date": self.dates,
@@ -55,6 +57,15 @@ class PathRecord:
                 "exposure_net": self.weights.sum(axis=1),
             }
         )
+
+
+def path_figures(
+    net: Float[np.ndarray, " time"],
+    gross: Float[np.ndarray, " time"],
+    turnover: Float[np.ndarray, " time"],
+) -> dict[str, float | None]:
+    """``metrics.summary`` of a path as JSON can hold it: undefined figures are ``None``."""
+    return {name: finite_or_none(v) for name, v in summary(net, gross, turnover).items()}
 
 
 def record_path(
@@ -72,7 +83,7 @@ def record_path(
     window's data would be needed to price them.
 
     Args:
-        window: Consecutive positions into ``data.dates``.
+        window: Consecutive positions into ``data.dates``, int64 [session].
         positions: One row per position of ``window``.
         cost_scale: Multiplies every instrument's cost (cost sensitivity).
     """

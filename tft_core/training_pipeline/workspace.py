@@ -6,59 +6,27 @@ paths and settings; the science of each asset lies in ``phases``.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from tft_core.checks.findings import Finding
 from tft_core.config import Settings, load_settings
 from tft_core.data.store import MarketDataStore
 from tft_core.data.universe import Universe, UniverseConfig
-from tft_core.errors import ArtifactError, ConfigError, DataError, FoldError
+from tft_core.errors import ConfigError, FoldError
 from tft_core.features.builder import FeatureConfig, MegaFeatureBuilder
 from tft_core.folds import FoldConfig, WalkForward
 from tft_core.hp_tuner.config import TunerConfig
 from tft_core.logs import log_context
 from tft_core.training_pipeline.arrivals import Arrivals, arrivals, arrivals_stamp
 from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore, open_artifacts
-from tft_core.training_pipeline.config import StoreConfig
+from tft_core.training_pipeline.bars import market_rows
 from tft_core.training_pipeline.graph import (
     LIFECYCLE,
     SPECS,
-    UNPARTITIONED_KEY,
     code_version,
     keys_of,
     made_from,
 )
-
-
-def feature_days(workspace: "Workspace", store: MarketDataStore, key: str) -> tuple[date, date]:
-    """First and last day of the feature rows of a partition, as far as the store reaches.
-
-    Raises:
-        DataError: The store does not reach the partition.
-    """
-    start, end = workspace.plan.feature_span(key)
-    limits = workspace.settings.build(StoreConfig, "store")
-    first = (limits.start or store.first_session()) if start is None else start
-    last = (limits.end or store.last_session()) if end is None else end - timedelta(days=1)
-    if last < first:
-        raise DataError(
-            f"the store must reach {first} for partition {key}, found its newest bar on {last}; "
-            "ingest newer data, or lower folds.n_windows (`tft doctor` says to what)"
-        )
-    return first, last
-
-
-def market_rows(workspace: "Workspace", store: MarketDataStore, key: str) -> dict[str, Any]:
-    """Content hash and span of the bars on a partition's rows, as known on its last day."""
-    symbols = workspace.universe(store.symbols()).symbols
-    first, last = feature_days(workspace, store, key)
-    return {
-        "data_hash": store.data_hash(symbols, first, last, as_of=last),
-        "first": first.isoformat(),
-        "last": last.isoformat(),
-    }
-
 
 if TYPE_CHECKING:
     from tft_core.checkpoint_manager import CheckpointManager
@@ -121,6 +89,15 @@ class Workspace:
         """All (asset, key) pairs that a lifecycle partition is made from."""
         return made_from(asset, key, self.plan, self.retune_every)
 
+    def upstream_hashes(self, asset: str, key: str) -> dict[str, str]:
+        """``asset/key`` of each artifact that a lifecycle partition is made from → content hash.
+
+        Raises:
+            ArtifactError: One was never made, is damaged, or failed a blocking check.
+        """
+        made = [self.artifacts.read(*pair) for pair in self.upstream(asset, key)]
+        return {artifact.name: artifact.content_hash for artifact in made}
+
     def fingerprint(self, asset: str) -> str:
         """Code version and settings an artifact of ``asset`` is made under today."""
         return code_version(asset, self.settings)
@@ -159,15 +136,7 @@ class Workspace:
 
     def lifecycle(self) -> list[tuple[str, str]]:
         """Every (asset, key) from market data to the checkpoint, upstream first."""
-        return [
-            (name, key)
-            for name in LIFECYCLE
-            for key in (
-                (UNPARTITIONED_KEY,)
-                if SPECS[name].partitions == "none"
-                else keys_of(SPECS[name], self.plan)
-            )
-        ]
+        return [(name, key) for name in LIFECYCLE for key in keys_of(SPECS[name], self.plan)]
 
     # -- building ----------------------------------------------------------------------------
 
@@ -205,23 +174,18 @@ class Workspace:
                 raise FoldError(
                     f"partition of {asset} must be one of {', '.join(keys)}, found {key!r}"
                 )
-        upstream = self._upstream_artifacts(asset, key)
-        name = "session" if SPECS[asset].partitions == "session" else "fold"
+        is_session = SPECS[asset].partitions == "session"
+        upstream = {} if is_session else self.upstream_hashes(asset, key)
         with (
-            log_context(asset=asset, **{name: key}),
+            log_context(asset=asset, **{"session" if is_session else "fold": key}),
             self.artifacts.draft(asset, key, self.fingerprint(asset)) as draft,
         ):
-            draft.made_from.update({a.name: a.content_hash for a in upstream.values()})
+            draft.made_from.update(upstream)
             values = {name: v for name, v in (overrides or {}).items() if v is not None}
             phase.run(self, key, draft, values, progress or (lambda line: None))
         made = self.artifacts.current(asset, key)
         assert made is not None
         return made
-
-    def _upstream_artifacts(self, asset: str, key: str) -> dict[tuple[str, str], Artifact]:
-        if SPECS[asset].partitions == "session":
-            return {}
-        return {(a, k): self.artifacts.read(a, k) for a, k in self.upstream(asset, key)}
 
     def with_settings(self, **sections: Mapping[str, Any]) -> "Workspace":
         """A workspace whose sections are overlaid by the given ones (tests, toggles)."""
@@ -230,6 +194,3 @@ class Workspace:
             merged[name] = {**merged.get(name, {}), **values}
         opened = Workspace.open(replace(self.settings, sections=merged))
         return replace(opened, skip=self.skip)
-
-
-__all__ = ["ArtifactError", "Progress", "Workspace"]

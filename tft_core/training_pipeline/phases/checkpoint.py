@@ -1,6 +1,6 @@
 """Phase ``production_checkpoint``: chain the record, judge the live candidate, promote it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ import pandas as pd
 
 from tft_core.checks import Finding, GateConfig, GateVerdict, gate_verdict
 from tft_core.evidence import choose_path, record_evidence
-from tft_core.metrics import summary
 from tft_core.reports.html import tear_sheet
 from tft_core.reports.plots import equity_png
 from tft_core.schema import LIVE_FOLD, MODEL_TYPE, SHIPPED, content_hash, finite_or_none
@@ -18,7 +17,7 @@ from tft_core.training_pipeline.artifacts import Draft
 from tft_core.training_pipeline.graph import UNPARTITIONED_KEY, study_key
 from tft_core.training_pipeline.phases.production import PATHS, candidate
 from tft_core.training_pipeline.phases.tuning import count_trials
-from tft_core.training_pipeline.record import wide_net
+from tft_core.training_pipeline.record import path_figures, wide_net
 from tft_core.training_pipeline.sheet import in_order, search_record, sheet_data
 from tft_core.training_pipeline.workspace import Progress, Workspace
 
@@ -31,7 +30,7 @@ def production_checkpoint(
     workspace: Workspace, key: str, draft: Draft, overrides: Mapping[str, Any], progress: Progress
 ) -> None:
     """The chained out-of-sample record, the gate's verdict, the promotion, the tear sheet."""
-    daily = read_daily(workspace)
+    daily = read_daily(workspace, workspace.plan.reported_keys)
     chained, chosen = chain_shipped(workspace, daily)
     live_path = choose_path(_pure_paths(daily))
     directory = candidate(workspace, LIVE_FOLD, live_path)
@@ -47,12 +46,7 @@ def production_checkpoint(
         draft.findings,
         workspace.settings.build(GateConfig, "gate"),
     )
-    figures = {
-        name: finite_or_none(value)
-        for name, value in summary(
-            net, chained["gross"].to_numpy(), chained["turnover"].to_numpy()
-        ).items()
-    }
+    figures = path_figures(net, chained["gross"].to_numpy(), chained["turnover"].to_numpy())
     if not problems:
         directory = _judged(workspace, directory, verdict, figures)
     name = str(directory.relative_to(workspace.registry.root))
@@ -109,12 +103,10 @@ def production_checkpoint(
     )
 
 
-def read_daily(workspace: Workspace) -> dict[str, pd.DataFrame]:
-    """Long daily records (date, path, net, gross, cost, turnover) of each reported fold."""
-    return {
-        key: workspace.artifacts.read("out_of_sample", key).frame("daily.parquet")
-        for key in workspace.plan.reported_keys
-    }
+def read_daily(workspace: Workspace, keys: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """Long daily records (see ``PathRecord.frame``) of some reported folds."""
+    read = workspace.artifacts.read
+    return {key: read("out_of_sample", key).frame("daily.parquet") for key in keys}
 
 
 def chain_shipped(
@@ -137,8 +129,7 @@ def chain_shipped(
 def shipped_path(workspace: Workspace, key: str) -> str:
     """Which configuration fold ``key`` ships, decided on the records of folds before it."""
     before = [k for k in workspace.plan.reported_keys if k in workspace.plan.upto(key)[:-1]]
-    daily = {k: workspace.artifacts.read("out_of_sample", k).frame("daily.parquet") for k in before}
-    return choose_path(_pure_paths(daily))
+    return choose_path(_pure_paths(read_daily(workspace, before)))
 
 
 def _procedure(workspace: Workspace) -> str:

@@ -19,13 +19,10 @@ from tft_core.features.sampled_audit import ROWS_AFTER, newest, sampled_audit
 from tft_core.positions import CostConfig, cost_rates
 from tft_core.reports.html import BarsView, data_quality_page
 from tft_core.reports.plots import coverage_png
+from tft_core.training_pipeline.arrivals import VERSION_DIGITS
 from tft_core.training_pipeline.artifacts import Draft
-from tft_core.training_pipeline.workspace import (
-    Progress,
-    Workspace,
-    feature_days,
-    market_rows,
-)
+from tft_core.training_pipeline.bars import feature_days, market_rows
+from tft_core.training_pipeline.workspace import Progress, Workspace
 
 AUDIT_SYMBOLS = 6
 AUDIT_SPAN = timedelta(days=1_100)
@@ -61,7 +58,7 @@ def market_data(
         n_sessions=len(panel.dates),
         first=str(panel.dates[0].date()),
         last=str(panel.dates[-1].date()),
-        data_hash=rows["data_hash"][:16],
+        data_hash=rows["data_hash"][:VERSION_DIGITS],
         n_findings=len(draft.findings),
     )
 
@@ -111,8 +108,7 @@ def mega_features(
         ),
     )
     coverage = feature_coverage(panel.values, has_session, builder.feature_names)
-    groups = {name: group for group, names in builder.groups.items() for name in names}
-    by_group = coverage.groupby(coverage.index.map(groups)).mean()
+    by_group = coverage.groupby(coverage.index.map(builder.group_of)).mean()
     draft.write_frame(
         "table_coverage.parquet",
         pd.DataFrame({"group": by_group.index, "mean_coverage": by_group.to_numpy()}),

@@ -18,7 +18,6 @@ from tft_core.data.universe import UniverseConfig
 from tft_core.errors import ArtifactError
 from tft_core.features.builder import FeatureConfig
 from tft_core.folds import FoldConfig
-from tft_core.hp_tuner import SearchSpace, TunerConfig
 from tft_core.inference import TFTInferencePipeline
 from tft_core.models.config import XTrendConfig
 from tft_core.positions import CostConfig, PositionConfig
@@ -29,10 +28,10 @@ from tft_core.training.progress import ConsoleProgress
 from tft_core.training.walk_forward import EnsembleResult, train_ensemble
 from tft_core.training_pipeline.artifacts import Draft
 from tft_core.training_pipeline.commit import git_commit
+from tft_core.training_pipeline.configured import default_params, model_config, search_space
 from tft_core.training_pipeline.epochs import epochs_table
 from tft_core.training_pipeline.graph import study_key
 from tft_core.training_pipeline.phases.selection import read_stability, shipped_features
-from tft_core.training_pipeline.phases.tuning import default_params, default_values
 from tft_core.training_pipeline.rows import (
     FoldData,
     TrainingRows,
@@ -133,15 +132,8 @@ def _train(
     label: str,
 ) -> tuple[EnsembleResult, XTrendConfig, PositionConfig, TrainingConfig]:
     settings = workspace.settings
-    tuner = settings.build(TunerConfig, "tuning")
-    split = SearchSpace.from_table(tuner.space, default_values(workspace)).split(params)
-    model = settings.build(
-        XTrendConfig,
-        "model",
-        n_features=part.rows.n_features,
-        n_assets=len(part.rows.symbols),
-        **split.model,
-    )
+    split = search_space(workspace).split(params)
+    model = model_config(workspace, part.rows.n_features, len(part.rows.symbols), **split.model)
     training = settings.build(TrainingConfig, "training", **{**split.training, **overrides})
     positions = settings.build(PositionConfig, "positions", **split.positions)
     result = train_ensemble(
@@ -175,10 +167,6 @@ def _metadata(
     report = read_stability(workspace, key)
     values = data.panel.select(features).values[part.split.train]
     values = values[np.isfinite(data.close[part.split.train])]
-    upstream = {
-        f"{asset}/{k}": workspace.artifacts.read(asset, k).content_hash
-        for asset, k in workspace.upstream("production_fold", key)
-    }
     return CheckpointMetadata(
         model_type=MODEL_TYPE,
         git_commit=git_commit(),
@@ -214,7 +202,7 @@ def _metadata(
         fold=key,
         path=path,
         trained_through=str(data.dates[-1].date()),
-        data_hash=content_hash(upstream),
+        data_hash=content_hash(workspace.upstream_hashes("production_fold", key)),
         catalogue_hash=workspace.builder().catalogue_hash(),
         fold_spec={
             "train_start": str(fold.train_start) if fold.train_start else None,

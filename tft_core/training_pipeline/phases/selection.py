@@ -18,7 +18,6 @@ from tft_core.feature_selection import (
     stability_report,
 )
 from tft_core.folds import FoldConfig, split_sessions
-from tft_core.models.config import XTrendConfig
 from tft_core.positions import PositionConfig
 from tft_core.reports.html import prefilter_page, stability_page
 from tft_core.reports.plots import largest_bars, training_curves
@@ -27,6 +26,7 @@ from tft_core.training.config import TrainingConfig
 from tft_core.training.exploration import ExplorationConfig, explore
 from tft_core.training.progress import ConsoleProgress
 from tft_core.training_pipeline.artifacts import Draft
+from tft_core.training_pipeline.configured import model_config
 from tft_core.training_pipeline.epochs import epochs_table
 from tft_core.training_pipeline.rows import (
     FoldData,
@@ -188,12 +188,10 @@ def vsn_stability_report(
         ],
         ignore_index=True,
     )
-    builder = workspace.builder()
-    groups = {name: group for group, names in builder.groups.items() for name in names}
     report = stability_report(
         records,
         workspace.settings.build(FeatureSelectionConfig, "selection"),
-        groups,
+        workspace.builder().group_of,
         pre.kept,
         clusters=pre.clusters,
     )
@@ -244,12 +242,3 @@ def shipped_features(workspace: Workspace, key: str) -> tuple[str, ...]:
     raw = workspace.artifacts.read("vsn_stability_report", key).json("report.json")
     recommended = set(raw["recommended_features"])
     return tuple(n for n in workspace.builder().feature_names if n in recommended)
-
-
-def model_config(
-    workspace: Workspace, n_features: int, n_assets: int, **overrides: Any
-) -> XTrendConfig:
-    """The configured network for this many features and assets."""
-    return workspace.settings.build(
-        XTrendConfig, "model", n_features=n_features, n_assets=n_assets, **overrides
-    )

@@ -1,0 +1,43 @@
+"""Networks and searches as the settings describe them, for the features and assets of a fold."""
+
+from typing import Any
+
+from tft_core.hp_tuner import SearchSpace, TunerConfig, tunable_defaults
+from tft_core.models.config import XTrendConfig
+from tft_core.positions import PositionConfig
+from tft_core.training.config import TrainingConfig
+from tft_core.training_pipeline.workspace import Workspace
+
+
+def model_config(
+    workspace: Workspace, n_features: int, n_assets: int, **overrides: Any
+) -> XTrendConfig:
+    """The configured network for this many features and assets.
+
+    Args:
+        overrides: Settings of section ``[model]`` in place of the configured ones.
+    """
+    return workspace.settings.build(
+        XTrendConfig, "model", n_features=n_features, n_assets=n_assets, **overrides
+    )
+
+
+def default_values(workspace: Workspace) -> dict[str, Any]:
+    """Every tunable setting as configured: the default configuration."""
+    settings = workspace.settings
+    return tunable_defaults(
+        model_config(workspace, n_features=1, n_assets=1),
+        settings.build(TrainingConfig, "training"),
+        settings.build(PositionConfig, "positions"),
+    )
+
+
+def search_space(workspace: Workspace) -> SearchSpace:
+    """The configured search space, the default configuration a member of it."""
+    config = workspace.settings.build(TunerConfig, "tuning")
+    return SearchSpace.from_table(config.space, default_values(workspace))
+
+
+def default_params(workspace: Workspace) -> dict[str, Any]:
+    """The default configuration as a trial of the configured space would draw it."""
+    return search_space(workspace).default_params()
