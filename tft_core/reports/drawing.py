@@ -34,8 +34,8 @@ PATH_STYLES: dict[str, dict[str, Any]] = {
     "tuned": {"color": ORANGE, "lw": 1.1},
     "default": {"color": GREEN, "lw": 1.1},
     "long_only": {"color": "#8a949e", "lw": 1.0, "ls": "-"},
-    "tsmom_12m": {"color": "#5c6875", "lw": 1.0, "ls": "--"},
-    "macd_blend": {"color": "#5c6875", "lw": 1.0, "ls": ":"},
+    "tsmom_12m": {"color": SOFT, "lw": 1.0, "ls": "--"},
+    "macd_blend": {"color": SOFT, "lw": 1.0, "ls": ":"},
 }
 """One look per path, everywhere; baselines are grey."""
 _MORE_COLORS = (PURPLE, SKY, "#cc79a7", "#e69f00")

@@ -23,7 +23,7 @@ from tft_core.reports.drawing import (
     figure_of,
     heat_map,
     legend_below,
-    path_style,
+    lines,
     say_nothing,
     signed_bars,
 )
@@ -33,21 +33,9 @@ _MEMBER_COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY)
 
 def equity_png(paths: pd.DataFrame, title: str = "Growth of 1, net of costs") -> bytes:
     """Compounded wealth of daily net returns, one line per column (index: dates)."""
-    with axes(title) as (ax, png):
-        if paths.empty:
-            say_nothing(ax, "no days to show")
-        for position, name in enumerate(map(str, paths.columns)):
-            returns = paths.iloc[:, position].astype("float64")
-            ax.plot(
-                paths.index,
-                (1.0 + returns.fillna(0.0)).cumprod().where(returns.notna()),
-                label=name.replace("_", " "),
-                **path_style(name, position),
-            )
-        if not paths.empty:
-            date_ticks(ax, paths.index)
-            legend_below(ax)
-    return png.getvalue()
+    returns = paths.astype("float64")
+    wealth = (1.0 + returns.fillna(0.0)).cumprod().where(returns.notna())
+    return lines(wealth, title, zero=False)
 
 
 def training_curves(histories: pd.DataFrame, title: str = "Training") -> bytes:

@@ -1,7 +1,7 @@
 """The report of one study: what was searched, what was found, and what that is worth.
 
 Everything comes from the stored study (``study.json``), so the page can't say other numbers.
-``study_sections`` is shared with the tear sheet.
+The blocks of its sections stand in the tear sheet too.
 """
 
 from collections.abc import Mapping

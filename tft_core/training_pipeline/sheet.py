@@ -14,7 +14,7 @@ from tft_core.evidence import LedgerCounts, RecordEvidence, search_evidence
 from tft_core.feature_selection import StabilityReport
 from tft_core.metrics import sharpe_ann, sharpe_se_ann, summary
 from tft_core.reports.html import TearSheetData
-from tft_core.reports.tear_sheet import cost_table, records
+from tft_core.reports.tear_sheet_data import cost_table, records
 from tft_core.schema import LIVE_FOLD, SHIPPED, content_hash
 from tft_core.training_pipeline.artifacts import Artifact
 from tft_core.training_pipeline.commit import git_commit

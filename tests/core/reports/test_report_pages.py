@@ -31,7 +31,7 @@ from tft_core.reports.html import (
     stability_page,
     tear_sheet,
 )
-from tft_core.reports.tear_sheet import cost_table, drawdowns, rolling_sharpe, yearly_table
+from tft_core.reports.tear_sheet_data import cost_table, drawdowns, rolling_sharpe, yearly_table
 
 NAMES = [f"f{i}" for i in range(12)]
 
