@@ -83,6 +83,22 @@ class Bullets:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    href: str
+    text: str
+    note: str = ""
+    """Shown behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Other pages of the same server; a report, which has to stand alone, has none."""
+
+    links: Sequence[Link]
+    kind: str = "links"
+
+
+@dataclass(frozen=True, slots=True)
 class Card:
     label: str
     value: str
@@ -186,7 +202,7 @@ class Table:
         ]
 
 
-Block = Text | Absent | Bullets | Cards | Figures | Pairs | Table
+Block = Text | Absent | Bullets | Links | Cards | Figures | Pairs | Table
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ Read-only, loopback by default, and only views: HTML, plots, and the project's o
 beside them is not served.
 """
 
-import html
 import ipaddress
 import os
 import posixpath
@@ -15,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from tft_core.errors import ArtifactError, ConfigError, StorageError
+from tft_core.reports.page import Absent, Link, Links, Section, render_page
 from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore
 from tft_core.training_pipeline.graph import SPECS
 
@@ -170,22 +170,24 @@ def _artifact_file(
 
 def index_page(store: ArtifactStore) -> str:
     """Every current artifact that has pages, in the order of the graph."""
-    rows = []
+    sections = []
     for asset in SPECS:
-        for key in store.keys(asset):
-            artifact = _artifact(store, asset, key)
-            pages = [n for n in sorted(artifact.files) if n.endswith(".html")] if artifact else []
-            for name in pages:
-                link = quote(posixpath.join("/artifacts", asset, key, name))
-                when = artifact.created_at if artifact else ""
-                cells = (asset, key, f'<a href="{link}">{html.escape(name)}</a>', when)
-                rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    body = "".join(rows) or "<tr><td>Nothing has been materialized yet.</td></tr>"
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Reports</title>'
-        "<style>body{font:15px system-ui;margin:2em}td{padding:.2em 1em}</style>"
-        f"<h1>Reports</h1><table>{body}</table></html>"
-    )
+        found = [_artifact(store, asset, key) for key in store.keys(asset)]
+        links = [
+            Link(
+                href=quote(posixpath.join("/artifacts", asset, artifact.key, name)),
+                text=f"{artifact.key}, {name}",
+                note=f"made {artifact.created_at}",
+            )
+            for artifact in found
+            if artifact is not None
+            for name in sorted(artifact.files)
+            if name.endswith(".html")
+        ]
+        if links:
+            sections.append(Section(asset, [Links(links)]))
+    nothing = Section("Artifacts", [Absent("Nothing has been materialized yet.")])
+    return render_page("Reports", sections or [nothing])
 
 
 def _artifact(
