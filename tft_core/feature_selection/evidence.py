@@ -93,6 +93,11 @@ class RunMatrices:
 
     @classmethod
     def from_records(cls, records: pd.DataFrame) -> "RunMatrices":
+        """Check the records and tell features from shadows.
+
+        Raises:
+            SelectionError: See ``checked_records``.
+        """
         checked = checked_records(records)
         is_shadow = checked.groupby("feature")["is_shadow"].first()
         return cls(
@@ -103,6 +108,7 @@ class RunMatrices:
 
     @property
     def folds(self) -> tuple[str, ...]:
+        """Keys in the order of their text: dates first, ``live`` last."""
         return tuple(sorted(self.records["fold"].unique()))
 
     @property

@@ -38,7 +38,9 @@ class FeatureFigures:
     fold_evidence: pd.DataFrame
     """Fold × input, in units of an even share."""
     fold_thresholds: dict[str, float]
+    """Fold → what a feature must exceed there."""
     threshold: float
+    """What the mean over folds must exceed; NaN without shadows."""
 
 
 def feature_figures(
@@ -49,6 +51,14 @@ def feature_figures(
     groups: Mapping[str, str],
     clusters: Sequence[Sequence[str]],
 ) -> FeatureFigures:
+    """Every figure of some features, best evidence first, and whether they meet the rule.
+
+    Args:
+        names: The features asked about; NaN where no run had one.
+        evidence: ``WEIGHT`` or ``PERMUTATION``: what features are ranked and tested by.
+        groups: Feature → group.
+        clusters: Correlated features, the first standing for the rest.
+    """
     relative = runs.relative(evidence)
     folds = by_fold(relative)
     shadows = list(runs.shadows)

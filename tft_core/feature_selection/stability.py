@@ -2,10 +2,10 @@
 
 The rule: a feature is recommended if its evidence stands out from the shadows' at a bounded
 false discovery rate, beats their line in most of the folds that had it, and permuting it moves
-the model more than permuting a shadow does. The evidence
-is the selection network's weight; where the weights do not rank features as the model uses
-them, it is the permutation importance. Where all features together can't be told from the
-shadows, nothing is recommended and the pre-filtered set goes on.
+the model more than permuting a shadow does. The evidence is the selection network's weight;
+where the weights do not rank features as the model uses them, it is the permutation importance.
+Where all features together can't be told from the shadows, nothing is recommended and the
+pre-filtered set goes on.
 """
 
 from collections.abc import Mapping, Sequence

@@ -28,6 +28,15 @@ def coded_reasons(
     folds: Mapping[str, float],
     n_passing: int,
 ) -> list[Reason]:
+    """Every objection to what the folds seem to say; none means that it may be believed.
+
+    Args:
+        p_value: Of all features against all shadows.
+        n_tested: Features that took part in that test.
+        agreement: Spearman(weight, permutation), median over runs; NaN if not measured.
+        folds: Nogueira's and Jaccard's figures of the folds' choices.
+        n_passing: Features that meet all conditions of the rule.
+    """
     found = []
     if n_folds < config.min_folds:
         found.append(
@@ -92,6 +101,7 @@ def coded_reasons(
 
 
 def coded_verdict(reasons: Sequence[Reason]) -> str:
+    """The weightiest of the objections decides: too few folds, chance, then disagreement."""
     codes = {reason.code for reason in reasons}
     if TOO_FEW_FOLDS in codes:
         return TOO_FEW_FOLDS
@@ -189,6 +199,11 @@ def what_to_believe(
     n_seeds: int,
     config: FeatureSelectionConfig,
 ) -> str:
+    """The verdict in a sentence or two, with the figures it rests on.
+
+    Args:
+        statistics: As ``StabilityReport.statistics``.
+    """
     runs = (
         f"{n_folds} fold{'s' if n_folds != 1 else ''} × {n_seeds} seed{'s' if n_seeds != 1 else ''}"
     )

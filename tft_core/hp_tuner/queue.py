@@ -112,6 +112,7 @@ class TrialQueue:
         return sum(_n_folds(t) + t.state.is_finished() for t in owners)
 
     def trial_id(self, number: int) -> int:
+        """The database's key of a trial, by its number within the study."""
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
     def _ensure_waiting(self) -> bool:

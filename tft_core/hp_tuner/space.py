@@ -289,7 +289,8 @@ def _with_default(name: str, dimension: Choice | Range, default: Any) -> Choice 
     if isinstance(dimension, Range):
         if dimension.log and default <= 0.0:
             raise ConfigError(
-                f"[tuning] space {name} must not be on a log scale with a default of {default:g}"
+                f"[tuning] space {name} must have a positive default to be on a log scale, found "
+                f"{default:g}; leave out log, or the dimension"
             )
         return Range(min(dimension.low, default), max(dimension.high, default), dimension.log)
     if default in dimension.values:

@@ -79,6 +79,7 @@ def has_lock(url: str) -> bool:
 
 
 def is_postgres(url: str) -> bool:
+    """Whether the database has advisory locks."""
     return make_url(url).get_backend_name() == "postgresql"
 
 

@@ -33,6 +33,7 @@ class MultiHeadAttention(nn.Module):
         v: Float[Tensor, "batch context hidden"],
         may_attend: Bool[Tensor, "batch context"],
     ) -> tuple[Float[Tensor, "batch query hidden"], Float[Tensor, "batch head query context"]]:
+        """The mixed values, and the weights they were mixed with (before dropout)."""
         queries, keys = self._heads(self.query(q)), self._heads(self.key(k))
         scores = queries @ keys.transpose(-1, -2) * self.d_head**-0.5
         allowed = may_attend[:, None, None, :]
@@ -62,6 +63,7 @@ class ContextMixer(nn.Module):
         values: Float[Tensor, "batch context hidden"],
         may_attend: Bool[Tensor, "batch context"],
     ) -> Float[Tensor, "batch context hidden"]:
+        """``may_attend`` is False where a target has fewer contexts: what stands there is void."""
         return self.ffn(self.attention(values, values, values, may_attend)[0])
 
 
@@ -85,6 +87,11 @@ class CrossAttention(nn.Module):
         values: Float[Tensor, "batch context hidden"],
         may_attend: Bool[Tensor, "batch context"],
     ) -> tuple[Float[Tensor, "batch query hidden"], Float[Tensor, "batch head query context"]]:
+        """y, and the attention weights of each head.
+
+        Args:
+            values: V', after the contexts' self-attention.
+        """
         mixed, weights = self.attention(q, keys, values, may_attend)
         y = self.norm(self.ffn(mixed))
         has_any = may_attend.any(dim=1)[:, None, None]

@@ -33,7 +33,9 @@ class FFN(nn.Module):
         self.linear3 = nn.Linear(d_hidden, d_out)
         self.dropout = Dropout(dropout)
 
-    def forward(self, h: Tensor, side: Tensor | None = None) -> Tensor:
+    def forward(
+        self, h: Float[Tensor, "*row d_in"], side: Float[Tensor, "*row_or_one d_side"] | None = None
+    ) -> Float[Tensor, "*row d_out"]:
         """``side`` is the embedded entity, broadcast against ``h``."""
         a = self.linear1(h)
         if self.linear2 is not None and side is not None:
@@ -46,6 +48,9 @@ class EntityLSTM(nn.Module):
 
     A sequence shorter than its window starts from that state at its first real step: padding
     in front of it is skipped, not read.
+
+    Source:
+        The LSTM of eq. 14 and its first state (§1.3 of the reference).
     """
 
     def __init__(self, d_hidden: int, layers: int, dropout: float) -> None:
@@ -151,6 +156,12 @@ class Decoder(nn.Module):
         *,
         last_only: bool = False,
     ) -> Float[Tensor, "batch step hidden"]:
+        """Ξ_Dec of every step; see ``SequenceBlock.forward`` for the other arguments.
+
+        Args:
+            x: VSN and side path of the target's steps.
+            y: What the target found in its contexts (eq. 18); ``None`` without contexts.
+        """
         joined = x if y is None else torch.cat([x, y], dim=-1)
         merged = self.norm_merge(self.merge(joined))
         return self.body(merged, entity, n_padding, last_only=last_only)
@@ -175,6 +186,8 @@ class GRN(nn.Module):
         self.norm = nn.LayerNorm(d_out)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, side: Tensor) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "row d_in"], side: Float[Tensor, "row d_side"]
+    ) -> Float[Tensor, "row d_out"]:
         inner = self.fc2(F.elu(self.fc1(x) + self.side(side)))
         return self.norm(self.skip(x) + F.glu(self.gate(self.dropout(inner)), dim=-1))

@@ -4,6 +4,7 @@ All returns are in units of daily volatility: the common volatility target cance
 Sharpe ratio.
 """
 
+import math
 from functools import cache
 from typing import Literal, NamedTuple
 
@@ -15,7 +16,9 @@ from tft_core.models.heads import QUANTILES, HeadOutput
 from tft_core.schema import TRADING_DAYS_PER_YEAR
 
 VARIANCE_FLOOR = 1e-9
-LOG_2PI = 1.8378770664093453
+"""Added under the root of a Sharpe ratio, in squared daily volatilities: constant returns have a
+ratio and a gradient."""
+LOG_2PI = math.log(2.0 * math.pi)
 
 SharpeLevel = Literal["pooled", "portfolio"]
 """``pooled``: one ratio over all (asset, session) pairs (the paper's) · ``portfolio``: over the
@@ -151,7 +154,11 @@ def softmin_sharpe(
 
 
 def gaussian_nll(mu: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
-    """Negative log likelihood of N(μ, σ²) of each pair, the constant included."""
+    """Negative log likelihood of N(μ, σ²) of each pair, the constant included.
+
+    Source:
+        L_MLE of X-Trend-G (§1.5 of the reference).
+    """
     return 0.5 * LOG_2PI + sigma.log() + 0.5 * ((y - mu) / sigma) ** 2
 
 
@@ -162,7 +169,11 @@ def _levels(dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def pinball(quantiles: Float[Tensor, "... quantile"], y: Float[Tensor, "..."]) -> Tensor:
-    """Quantile loss of each pair, summed over the 13 quantiles."""
+    """Quantile loss of each pair, summed over the 13 quantiles.
+
+    Source:
+        L_MLE of X-Trend-Q (§1.5 of the reference).
+    """
     level = _levels(quantiles.dtype, quantiles.device)
     miss = y[..., None] - quantiles
     return torch.maximum(level * miss, (level - 1.0) * miss).sum(dim=-1)
@@ -172,6 +183,10 @@ def training_loss(output: HeadOutput, targets: Targets, terms: LossTerms) -> Ten
     """Sharpe loss of the net returns, plus what ``terms`` adds to it.
 
     All sums run over fixed shapes with weights, so nothing here waits for a GPU.
+
+    Source:
+        L_Sharpe + α·L_MLE (§1.5 of the reference); costs, smoothing, the portfolio's ratio and
+        the SoftMin are beyond the paper.
     """
     z = output.z if output.z.dtype == torch.float64 else output.z.float()
     returns = net_returns(held_positions(z, terms.smooth), targets, terms.cost_factor)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from tft_core.errors import ConfigError
@@ -58,5 +59,5 @@ class Memoryless(nn.Module):
 class LinearHead(nn.Module):
     """z = tanh(h) of a state of width one."""
 
-    def forward(self, h: Tensor) -> HeadOutput:
+    def forward(self, h: Float[Tensor, "batch step 1"]) -> HeadOutput:
         return HeadOutput(z=torch.tanh(h).squeeze(-1))

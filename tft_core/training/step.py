@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from tft_core.models.batching import BatchPlan, RowTensors
@@ -43,16 +43,18 @@ class StepScalars(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TargetColumns:
-    """Loss columns of all rows, with one more entry for padding."""
+    """Loss columns of all rows, with one more entry for padding; see ``losses.Targets``."""
 
-    scaled_return: Tensor
-    inverse_sigma: Tensor
-    cost_rate: Tensor
-    date: Tensor
+    scaled_return: Float[Tensor, " row_and_padding"]
+    inverse_sigma: Float[Tensor, " row_and_padding"]
+    cost_rate: Float[Tensor, " row_and_padding"]
+    date: Int64[Tensor, " row_and_padding"]
     n_dates: int
 
     @classmethod
     def of(cls, rows: RowTable, device: str) -> "TargetColumns":
+        """The columns of a table on a device; what is unknown is 0 and bears no loss."""
+
         def column(values: np.ndarray) -> Tensor:
             padded = np.append(np.nan_to_num(values), 0.0).astype(np.float32)
             return torch.from_numpy(padded).to(device)
@@ -65,7 +67,9 @@ class TargetColumns:
             n_dates=len(rows.dates),
         )
 
-    def take(self, rows: Tensor, bears_loss: Tensor) -> Targets:
+    def take(
+        self, rows: Int64[Tensor, "window step"], bears_loss: Bool[Tensor, "window step"]
+    ) -> Targets:
         """Targets of some rows; −1, padding, is the last entry."""
         return Targets(
             scaled_return=self.scaled_return[rows],
@@ -95,7 +99,7 @@ class TrainingStep:
         self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
 
     def __call__(self, work: StepWork) -> Tensor:
-        """Run one step; its loss, on the device."""
+        """Run one step; its loss, penalty included, on the device."""
         device = self.tensors.features.device
         rows, bears_loss = (torch.from_numpy(a).to(device) for a in work[1:3])
         return self.run(work.plan.to(device), rows, bears_loss, work.scalars, is_full=True)

@@ -55,7 +55,9 @@ class Artifact:
     """Figures for people: numbers, short texts, undefined ones ``None``."""
     findings: tuple[Finding, ...]
     files: dict[str, str]
+    """Name → SHA-256 (hex) of its bytes."""
     created_at: str
+    """ISO 8601 in UTC, to the second."""
 
     @property
     def name(self) -> str:
@@ -87,9 +89,15 @@ class Artifact:
         return path
 
     def json(self, name: str) -> Any:
+        """Content of a JSON file; raises as ``file`` does."""
         return json.loads(self.file(name).read_text(encoding="utf-8"))
 
     def frame(self, name: str, **read: Any) -> pd.DataFrame:
+        """Content of a Parquet file; raises as ``file`` does.
+
+        Args:
+            read: For ``pandas.read_parquet``: columns, filters.
+        """
         return pd.read_parquet(self.file(name), **read)
 
 
@@ -103,6 +111,11 @@ class Draft:
     made_from: dict[str, str] = field(default_factory=dict)
 
     def write_json(self, name: str, value: Any) -> None:
+        """Canonical JSON.
+
+        Raises:
+            ValueError: A number is not finite (see ``canonical_json``).
+        """
         (self.path / name).write_text(canonical_json(value), encoding="utf-8")
 
     def write_frame(self, name: str, frame: pd.DataFrame) -> None:
@@ -155,7 +168,11 @@ class ArtifactStore:
             ) from error
 
     def read(self, asset: str, key: str) -> Artifact:
-        """The partition's artifact, refused if it is missing or failed its own check."""
+        """The partition's artifact.
+
+        Raises:
+            ArtifactError: It is missing or damaged, or failed a check that must not be passed over.
+        """
         artifact = self.current(asset, key)
         if artifact is None:
             raise ArtifactError(
@@ -172,7 +189,11 @@ class ArtifactStore:
 
     @contextmanager
     def draft(self, asset: str, key: str, fingerprint: str) -> Iterator[Draft]:
-        """Stage an artifact; it replaces the partition's current one when the block ends well."""
+        """Stage an artifact; it replaces the partition's current one when the block ends well.
+
+        Args:
+            fingerprint: Hash of the code version and settings it is made under.
+        """
         draft = Draft(self.place.staging(f"{asset}/{key}"))
         try:
             yield draft

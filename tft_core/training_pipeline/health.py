@@ -10,6 +10,9 @@ from tft_core.schema import MODEL_TYPE
 from tft_core.training_pipeline.config import OperationsConfig
 from tft_core.training_pipeline.workspace import Workspace
 
+OLD_SHARE = 0.8
+"""Of the age up to which a model is served; from there on it is said, beyond the whole it fails."""
+
 
 def health_findings(workspace: Workspace, now: datetime | None = None) -> tuple[Finding, ...]:
     """Coded findings: ``data_is_fresh``, ``model_is_young``, ``inputs_have_not_drifted``.
@@ -46,7 +49,7 @@ def health_findings(workspace: Workspace, now: datetime | None = None) -> tuple[
         pipeline = TFTInferencePipeline.from_production(MODEL_TYPE, workspace.settings)
         age = closed - datetime.fromisoformat(pipeline.metadata.trained_through).date()
         limit = timedelta(days=serving.max_model_age_days)
-        if age > 0.8 * limit:
+        if age > OLD_SHARE * limit:
             found.append(
                 Finding(
                     "model_is_young",

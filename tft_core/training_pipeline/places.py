@@ -106,7 +106,8 @@ class Place(ABC):
         """Everything there is, sorted by path."""
 
     @abstractmethod
-    def remove(self, version: StoredVersion) -> None: ...
+    def remove(self, version: StoredVersion) -> None:
+        """Delete the files of a version, whether or not a pointer names it."""
 
     def local_copies(self) -> list[Path]:
         """Files of this machine that are only copies of what lies here."""

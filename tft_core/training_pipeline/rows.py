@@ -9,7 +9,7 @@ from datetime import date
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 
 from tft_core.data.panel import label_returns, own_session_shift
 from tft_core.errors import FoldError
@@ -31,7 +31,9 @@ class FoldData:
     close: Float[np.ndarray, "time asset"]
     """Wealth that returns compound to, 1 on the first row: levels are never stored."""
     sigma_daily: Float[np.ndarray, "time asset"]
+    """Daily volatility as of each close."""
     cost_rate: Float[np.ndarray, "time asset"]
+    """Cost of trading one unit of notional, as a fraction."""
 
     @property
     def dates(self) -> pd.DatetimeIndex:
@@ -39,10 +41,11 @@ class FoldData:
 
     @property
     def labels(self) -> Float[np.ndarray, "time asset"]:
+        """r(t+1 → t+2) over each asset's own sessions; NaN where not yet known."""
         return label_returns(self.close)
 
     @property
-    def label_end(self) -> np.ndarray:
+    def label_end(self) -> Int64[np.ndarray, "time asset"]:
         """Position in ``dates`` of the session that completes each label; −1 where none."""
         has_session = np.isfinite(self.close)
         position = np.where(has_session, np.arange(len(self.dates))[:, None], np.nan)
@@ -50,6 +53,7 @@ class FoldData:
         return np.nan_to_num(end, nan=-1).astype(np.int64)
 
     def inputs(self) -> MarketInputs:
+        """The same as the inference pipeline reads it."""
         return MarketInputs(panel=self.panel, close=self.close, sigma_daily=self.sigma_daily)
 
     def until(self, n_dates: int) -> "FoldData":
@@ -66,8 +70,12 @@ class FoldData:
             cost_rate=self.cost_rate[:n_dates],
         )
 
-    def values_of(self, positions: np.ndarray) -> Float[np.ndarray, "row feature"]:
-        """Unscaled features (NaN kept) of the asset sessions on some dates."""
+    def values_of(self, positions: Int64[np.ndarray, " day"]) -> Float[np.ndarray, "row feature"]:
+        """Unscaled features (NaN kept) of the asset sessions on some dates.
+
+        Args:
+            positions: Into ``dates``.
+        """
         has_session = np.isfinite(self.close[positions])
         return self.panel.values[positions][has_session]
 

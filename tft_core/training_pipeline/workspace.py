@@ -43,11 +43,17 @@ class Workspace:
     plan: WalkForward
     artifacts: ArtifactStore
     retune_every: int
+    """Folds from one study to the next."""
     skip: frozenset[str] = field(default_factory=frozenset)
     """Toggles of the plan: ``tuning``, ``feature_selection``."""
 
     @classmethod
     def open(cls, settings: Settings | None = None) -> "Workspace":
+        """Resolve settings; default those that ``load_settings`` finds.
+
+        Raises:
+            ConfigError: A section that every workspace reads (folds, tuning) cannot be used.
+        """
         resolved = settings or load_settings()
         return cls(
             settings=resolved,
@@ -78,6 +84,7 @@ class Workspace:
         return Universe.resolve(config, tuple(sorted(members | set(symbols))))
 
     def builder(self) -> MegaFeatureBuilder:
+        """The builder of the configured features."""
         return MegaFeatureBuilder(
             self.settings.build(FeatureConfig, "features"),
             self.settings.build(UniverseConfig, "universe"),

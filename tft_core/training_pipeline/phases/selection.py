@@ -227,6 +227,7 @@ def vsn_stability_report(
 
 
 def read_prefilter(workspace: Workspace, key: str) -> PrefilterResult:
+    """What the fold's pre-filter kept and dropped."""
     artifact = workspace.artifacts.read("prefiltered_features", key)
     return PrefilterResult.from_dict(artifact.json("prefilter.json"))
 
