@@ -10,8 +10,10 @@ from typing import Any
 
 import dagster as dg
 
-from tft_core.config import Settings
+from tft_core.config import ARTIFACTS_ENV, CONFIG_ENV, HOME_ENV, PROFILE_ENV, Settings
 from tft_core.errors import ConfigError
+from tft_core.training_pipeline.commit import COMMIT_ENV
+from tft_core.upkeep.pages import PAGES_URL_ENV
 
 EXECUTOR_ENV = "TFT_EXECUTOR"
 PROCESSES_ENV = "TFT_MAX_PROCESSES"
@@ -27,12 +29,12 @@ PASSED_ON = (
     EXECUTOR_ENV,
     RAY_ADDRESS_ENV,
     "DAGSTER_HOME",
-    "TFT_CONFIG",
-    "TFT_PROFILE",
-    "TFT_HOME",
-    "TFT_ARTIFACTS_URL",
-    "TFT_PAGES_URL",
-    "TFT_GIT_COMMIT",
+    CONFIG_ENV,
+    PROFILE_ENV,
+    HOME_ENV,
+    ARTIFACTS_ENV,
+    PAGES_URL_ENV,
+    COMMIT_ENV,
     "OMP_NUM_THREADS",
 )
 """What a step on another node of a Ray cluster must see as its run does.

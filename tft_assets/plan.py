@@ -18,6 +18,7 @@ from tft_assets.progress import Durations
 from tft_assets.resources import LifecycleWorkspace
 from tft_core.cli.answer import table
 from tft_core.errors import TftError
+from tft_core.training_pipeline.graph import UNPARTITIONED_KEY
 
 CHECKPOINT = "production_checkpoint"
 
@@ -35,7 +36,7 @@ def planned(
         (need.asset, need.key, need.reason, need in direct, durations.expected(need.asset))
         for need in (*direct, *below)
     ]
-    rows.append((CHECKPOINT, "all", "asked for", True, durations.expected(CHECKPOINT)))
+    rows.append((CHECKPOINT, UNPARTITIONED_KEY, "asked for", True, durations.expected(CHECKPOINT)))
     columns = ["asset", "partition", "why", "certain", "seconds"]
     return pd.DataFrame(rows, columns=columns).astype({"seconds": float}), durations
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
-from tft_assets.alerts import CHECKPOINT, Seen, new_alerts, night_missed
+from tft_assets.alerts import CHECKPOINT, PARTITION_TAG, Seen, new_alerts, night_missed
 from tft_assets.arrivals import Watch, observed, wants_refit
 from tft_assets.jobs import AssetJob
 from tft_assets.resources import LifecycleWorkspace
@@ -35,7 +35,7 @@ def promotion_sensor(after: AssetJob, job: AssetJob) -> dg.SensorDefinition:
         description="Starts `refit` (gate and promote) when `live_fold` has refitted `live`.",
     )
     def refitted(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.SkipReason:
-        if context.dagster_run.tags.get("dagster/partition") != LIVE_FOLD:
+        if context.dagster_run.tags.get(PARTITION_TAG) != LIVE_FOLD:
             return dg.SkipReason("The run was not one of the live fold.")
         return dg.RunRequest(run_key=context.dagster_run.run_id)
 
