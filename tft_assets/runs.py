@@ -14,8 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 
 import dagster as dg
 from dagster import _check as check
@@ -25,6 +24,8 @@ from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.retries import RetryMode
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
+from tft_core.processes import has_ended, started_at
+
 PARENT_TAG = "tft/parent_run"
 PROCESS_TAG = "tft/process"
 """The run's worker; with an asset's name after a slash, the process of that step."""
@@ -32,8 +33,6 @@ IDLE = "idle"
 GRACE_S = 10.0
 START_GRACE_S = 2.0
 """A run that was re-executed has its predecessor's tags until its own worker begins."""
-ENDED_STATES = ("Z", "X")
-"""A zombie has ended; where nobody waits for it, as in many containers, its number stays."""
 KILLED = "Its process ended without saying so (killed?)."
 """How a run ends that the sweep found dead; alerts know it by this."""
 
@@ -41,7 +40,8 @@ KILLED = "Its process ended without saying so (killed?)."
 def process_name(pid: int | None = None) -> str:
     """``host:pid:start`` of a process: a pid alone is given away again, in containers at once."""
     pid = pid or os.getpid()
-    return f"{socket.gethostname()}:{pid}:{_start_of(pid)}"
+    start = started_at(pid)
+    return f"{socket.gethostname()}:{pid}:{'' if start is None else start}"
 
 
 def is_gone(name: str) -> bool:
@@ -49,14 +49,7 @@ def is_gone(name: str) -> bool:
     parts = name.rsplit(":", 2)
     if len(parts) != 3 or parts[0] != socket.gethostname() or not parts[1].isdigit():
         return False
-    pid, start = int(parts[1]), parts[2]
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return start != _start_of(pid) or _state_of(pid) in ENDED_STATES
+    return has_ended(int(parts[1]), int(parts[2]) if parts[2].isdigit() else None)
 
 
 class OwnedExecutor(dg.Executor):
@@ -185,19 +178,3 @@ def sweep_dead_runs(instance: dg.DagsterInstance) -> list[str]:
             storage.free_concurrency_slots_for_run(run_id)
             lines.append(f"freed the slot of ended run {run_id}")
     return lines
-
-
-def _start_of(pid: int) -> str:
-    """Start time in clock ticks since boot where the system tells it (Linux), else nothing."""
-    return _stat_of(pid, 19)
-
-
-def _state_of(pid: int) -> str:
-    return _stat_of(pid, 0)
-
-
-def _stat_of(pid: int, field: int) -> str:
-    """One of the fields of ``/proc/PID/stat`` after the program's name, which may hold spaces."""
-    with suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[field]
-    return ""

@@ -25,6 +25,8 @@ from optuna.storages import RDBStorage
 from sqlalchemy import Engine, NullPool, create_engine, text
 from sqlalchemy.engine import make_url
 
+from tft_core.processes import has_ended, started_at
+
 SQLITE_TIMEOUT_SECONDS = 60
 _ADVISORY_KEY = 7_466_703_031
 """Names the lock among all that a Postgres database may hold; any number of our own."""
@@ -99,7 +101,7 @@ def _lock_engine(url: str) -> Engine:
 def worker_identity() -> dict[str, Any]:
     """Who runs a trial: enough to tell later, on the same host, whether it still lives."""
     pid = os.getpid()
-    return {"host": _host(), "pid": pid, "started": _started(pid)}
+    return {"host": _host(), "pid": pid, "started": started_at(pid)}
 
 
 def is_of_this_host(identity: dict[str, Any]) -> bool:
@@ -117,18 +119,11 @@ def has_beaten(storage: RDBStorage, trial_id: int) -> bool:
 def is_known_dead(identity: dict[str, Any]) -> bool:
     """True if the worker ran on this host and is gone; False if it lives or can't be seen.
 
-    Where there is no ``/proc``, a process id that was given to another process looks alive;
-    the heartbeat finds such a worker, later.
+    A dead worker that looks alive (see ``has_ended``) is found by its heartbeat, later.
     """
     if not is_of_this_host(identity):
         return False
-    try:
-        os.kill(identity["pid"], 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # some other user's process
-        return identity["started"] is not None
-    return _started(identity["pid"]) != identity["started"]
+    return has_ended(identity["pid"], identity["started"])
 
 
 class Heartbeat:
@@ -166,13 +161,3 @@ def _host() -> str:
     name_space = Path("/proc/self/ns/pid")
     inside = name_space.readlink().name if name_space.is_symlink() else ""
     return f"{socket.gethostname()}/{inside}"
-
-
-def _started(pid: int) -> int | None:
-    """Start of a process in clock ticks since boot; ``None`` without ``/proc`` or for a zombie."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:  # no /proc here, or the process has just gone
-        return None
-    state, *fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
-    return None if state == "Z" else int(fields[18])
