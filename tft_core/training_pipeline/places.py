@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
+from tft_core.checkpoint_manager.atomic import fsync_file, replace_file
 from tft_core.errors import ConfigError, StorageError, StorageRefusedError, TftError
 from tft_core.logs import get_logger
 from tft_core.schema import file_hash
@@ -140,13 +141,9 @@ class LocalPlace(Place):
     def publish(self, stage: Path, folder: str, version: str) -> None:
         home = self.root / folder
         for path in stage.iterdir():
-            _fsync(path)
+            fsync_file(path)
         stage.rename(home / version)
-        pointer = home / f".{POINTER}-{uuid.uuid4().hex[:8]}"
-        pointer.write_text(version, encoding="utf-8")
-        _fsync(pointer)
-        pointer.replace(home / POINTER)
-        _fsync(home)
+        replace_file(home / POINTER, version.encode())  # syncs the names in ``home`` too
 
     def keys(self, asset: str) -> list[str]:
         folder = self.root / asset
@@ -343,11 +340,3 @@ def _opened(url: str) -> "UPath":
             f"not installed; run pip install {OBJECT_STORES[scheme]}"
         ) from error
     return UPath(url)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
