@@ -129,6 +129,7 @@ def prepare(bars: Path, instruments: Path, target: Path) -> None:
     from tft_core.features.as_known import session_risk, wealth
     from tft_core.features.builder import FeatureConfig, MegaFeatureBuilder
     from tft_core.positions import CostConfig, cost_rates
+    from tft_core.training_pipeline.phases.market import instrument_costs
 
     costs = load_settings(profile="demo").build(CostConfig, "costs")
     with tempfile.TemporaryDirectory() as home, MarketDataStore(Path(home) / "m.duckdb") as store:
@@ -139,9 +140,7 @@ def prepare(bars: Path, instruments: Path, target: Path) -> None:
         builder = MegaFeatureBuilder(FeatureConfig(groups=("ret", "paper")))
         panel = builder.build(store, symbols, start=start)
         risk = session_risk(store, symbols, start, store.last_session())
-        classes = store.instruments()["asset_class"].reindex(list(symbols))
-    in_vol = np.array([(costs.vol or {}).get(c, np.nan) for c in classes])
-    in_bps = np.array([(costs.bps or {}).get(c, costs.default_bps) for c in classes])
+        in_bps, in_vol = instrument_costs(store.instruments().reindex(list(symbols)), costs)
     own = risk.dates.get_indexer(panel.dates)
     np.savez_compressed(
         target,

@@ -24,6 +24,7 @@ from benchmarks.futures import (
     SLOW,
     TESTS,
     VARIANTS,
+    WIDE,
     Panel,
     Variant,
     test_dates,
@@ -100,7 +101,7 @@ def build_objective(path: Path, test: str, budget: Budget, space: SearchSpace) -
 
 def default_space(panel: Panel, budget: Budget) -> SearchSpace:
     """The space, with the default variant's own values as the default configuration."""
-    features = sum(not name.startswith("ret_") for name in panel.names)
+    features = sum(not name.startswith(WIDE) for name in panel.names)
     paper = XTrendConfig.paper(n_features=features, n_assets=len(panel.symbols))
     model = rival(VARIANTS[DEFAULT].is_rival, paper)
     training = TrainingConfig(**{"batch_size": budget.batch_size, **VARIANTS[DEFAULT].training})

@@ -158,9 +158,7 @@ def run(settings: Settings) -> dict[str, PhaseCost]:
     with ProcessPoolExecutor(WORKERS, mp_context=context, initializer=_start_worker) as pool:
         list(pool.map(_warm, range(WORKERS)))
         for asset in LIFECYCLE:
-            spec = SPECS[asset]
-            is_single = spec.partitions == "none"
-            all_keys = (UNPARTITIONED_KEY,) if is_single else keys_of(spec, workspace.plan)
+            all_keys = keys_of(SPECS[asset], workspace.plan)
             keys = [key for key in all_keys if not workspace.is_fresh(asset, key)]
             if len(keys) < len(all_keys):
                 print(f"  {asset}: {len(all_keys) - len(keys)} partitions were there already")

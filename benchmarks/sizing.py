@@ -2,9 +2,9 @@
 
     python -m benchmarks.sizing [--write docs/sizing.md]
 
-Measures what two cores can within five minutes, each case in a process of its own: the real
-phases ``market_data`` and ``mega_features`` on synthetic bars, the rows that a fold trains on, and
-training steps. What is larger follows from those figures by the formulas of ``Job`` and ``Rates``.
+Measures what two cores can within five minutes (``sizing_cases``): the real phases ``market_data``
+and ``mega_features`` on synthetic bars, the rows that a fold trains on, and training steps. What is
+larger follows from those figures by the formulas of ``Job`` and ``Rates``.
 """
 
 import argparse
@@ -12,27 +12,22 @@ import json
 import math
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.sizing_cases import CASES, INPUTS, MIN_STEPS, SEQ_LEN, TRY_YEARS, WARMUP
 from tft_core.errors import ConfigError
+from tft_core.schema import TRADING_DAYS_PER_YEAR
 
 ASSETS, YEARS = (4, 50, 200), 6
-TRY_ASSETS, TRY_YEARS = (2, 4), 2
-"""What ``--quick`` measures: enough to see that it works."""
-SESSIONS_PER_YEAR = 252
-START = date(2010, 1, 4)
-INPUTS = 210
-"""Features that a network reads at most: what a pre-filter keeps of 292."""
-SEQ_LEN, WARMUP = 42, 21
-MIN_STEPS = 16
+TRY_ASSETS = (2, 4)
+"""What ``--quick`` measures, over ``TRY_YEARS``."""
 GPU_STEP_MS = {32: 4.2, 256: 6.1}
 """Batch size → ms of a step as a CUDA graph, plan() with 210 inputs (docs/BENCHMARKS.md)."""
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
@@ -72,7 +67,7 @@ class Job:
 
     def steps_per_epoch(self, train_years: float) -> int:
         """Every (asset, day) bears loss once: windows of one tile each, dealt to minibatches."""
-        windows = self.assets * SESSIONS_PER_YEAR * train_years / (SEQ_LEN - WARMUP)
+        windows = self.assets * TRADING_DAYS_PER_YEAR * train_years / (SEQ_LEN - WARMUP)
         return max(MIN_STEPS, math.ceil(windows / self.batch))
 
     def steps(self) -> dict[str, int]:
@@ -164,124 +159,10 @@ JOBS = (
 # -- what is measured ----------------------------------------------------------------------------
 
 
-def measure_store(assets: int, years: int, home: Path) -> dict[str, Any]:
-    """Ingest of synthetic bars; the later cases of these assets read them."""
-    from tft_core.data.store import MarketDataStore
-    from tft_core.data.synthetic import synthetic_market
-
-    settings = synthetic_settings(assets, years, home)
-    bars = synthetic_market(assets, years * 261, seed=1, start=START)
-    wall, cpu = time.perf_counter(), time.process_time()
-    with MarketDataStore(settings.store_path) as store:
-        store.ingest(bars)
-    return {
-        "wall_s": time.perf_counter() - wall,
-        "cpu_s": time.process_time() - cpu,
-        "store_mb": settings.store_path.stat().st_size / 1e6,
-    }
-
-
-def measure_features(assets: int, years: int, home: Path) -> dict[str, Any]:
-    """One partition with all the history, as Dagster or ``tft run`` makes it."""
-    from tft_core.training_pipeline import Workspace
-
-    workspace = Workspace.open(synthetic_settings(assets, years, home))
-    key, base = workspace.plan.keys[0], peak_gb()
-    wall, cpu = time.perf_counter(), time.process_time()
-    workspace.build("market_data", key)
-    made = workspace.build("mega_features", key)
-    return {
-        "rows": made.summary["n_rows"],
-        "wall_s": time.perf_counter() - wall,
-        "cpu_s": time.process_time() - cpu,
-        "base_gb": base,
-        "peak_gb": peak_gb(),
-        "features_mb": made.file("features.parquet").stat().st_size / 1e6,
-        "other_mb": sum(made.file(n).stat().st_size for n in made.files if n[:9] != "features.")
-        / 1e6,
-    }
-
-
-def measure_rows(assets: int, years: int, home: Path) -> dict[str, Any]:
-    """What a fold does before its first step: read partitions, fit the scaler, lay out rows."""
-    from tft_core.folds import FoldConfig
-    from tft_core.training_pipeline import Workspace
-    from tft_core.training_pipeline.rows import load_training_data, training_rows
-
-    workspace = Workspace.open(synthetic_settings(assets, years, home))
-    key = workspace.plan.keys[0]
-    features = workspace.builder().feature_names[:INPUTS]
-    base = peak_gb()
-    wall, cpu = time.perf_counter(), time.process_time()
-    data = load_training_data(workspace, key, features)
-    config = workspace.settings.build(FoldConfig, "folds")
-    made = training_rows(data, workspace.plan.fold(key), config, features)
-    return {
-        "rows": len(made.rows),
-        "wall_s": time.perf_counter() - wall,
-        "cpu_s": time.process_time() - cpu,
-        "base_gb": base,
-        "peak_gb": peak_gb(),
-        "table_mb": made.rows.features.nbytes / 1e6,
-    }
-
-
-def measure_step(assets: int, years: int, home: Path) -> dict[str, Any]:
-    """Training steps of the plan's network with 16 contexts, and the size of its weights.
-
-    On noise, so history doesn't matter: two years mean a try, of few steps.
-    """
-    from benchmarks.measure import StepCase, measure
-    from tft_core.models.backbone import XTrendBackbone
-
-    case = StepCase(
-        label="",
-        n_features=INPUTS,
-        n_context=16,
-        seq_len=SEQ_LEN,
-        n_assets=assets,
-        steps=MIN_STEPS if years > TRY_YEARS else 2,
-        threads=1,  # as folds and trials side by side have it: a step's time is a core's time
-    )
-    seen = measure(case)
-    model = XTrendBackbone(case.model(), [f"f{i:03d}" for i in range(INPUTS)])
-    return {
-        "step_ms": min(seen.step_ms),
-        "cpu_ms": min(seen.cpu_ms),
-        "windows": seen.windows_per_step,
-        "weights_mb": sum(p.numel() * p.element_size() for p in model.parameters()) / 1e6,
-    }
-
-
-CASES = {
-    "store": measure_store,
-    "features": measure_features,
-    "rows": measure_rows,
-    "step": measure_step,
-}
-
-
-def synthetic_settings(assets: int, years: int, home: Path) -> Any:
-    """The first window begins where the bars end, so its partition holds all of them."""
-    from tft_core.config import Settings
-    from tft_core.data.synthetic import synthetic_market
-
-    symbols = sorted(synthetic_market(assets, 2, seed=1, start=START)["symbol"].unique())
-    sections = {
-        "universe": {"members": [{"symbols": symbols}]},
-        "folds": {"anchor": date(START.year + years, 1, 4), "test_length": "12M", "n_windows": 2},
-    }
-    return Settings(path=None, profile="sizing", home=home, sections=sections)
-
-
-def peak_gb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-
-
 def in_a_process(case: str, assets: int, years: int, home: Path) -> dict[str, Any]:
     """The figures of a case, measured by a new process whose peak memory is the case's own."""
-    command = [sys.executable, "-m", "benchmarks.sizing", "--case", case, "--assets", str(assets)]
-    command += ["--years", str(years), "--home", str(home)]
+    command = [sys.executable, "-m", "benchmarks.sizing_cases", case, str(assets), str(years)]
+    command.append(str(home))
     print(f"{case}, {assets} assets", file=sys.stderr, flush=True)
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -289,7 +170,7 @@ def in_a_process(case: str, assets: int, years: int, home: Path) -> dict[str, An
 
 def measured(assets: tuple[int, ...], years: int) -> dict[str, dict[int, Any]]:
     """Case → assets → its figures."""
-    found: dict[str, dict[int, Any]] = {"store": {}, "features": {}, "rows": {}, "step": {}}
+    found: dict[str, dict[int, Any]] = {case: {} for case in CASES}
     for number in assets:
         with tempfile.TemporaryDirectory() as folder:
             for case in found:
@@ -395,15 +276,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Sizes measured on this machine, and derived.")
     parser.add_argument("--quick", action="store_true", help="few assets and years, to try it")
     parser.add_argument("--write", type=Path, metavar="FILE", help="document to put the tables in")
-    parser.add_argument("--case", choices=tuple(CASES), help=argparse.SUPPRESS)
-    parser.add_argument("--assets", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--years", type=int, default=YEARS, help=argparse.SUPPRESS)
-    parser.add_argument("--home", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.case:
-        figures = CASES[arguments.case](arguments.assets, arguments.years, arguments.home)
-        print(json.dumps(figures))
-        return
     began = time.perf_counter()
     assets, years = (TRY_ASSETS, TRY_YEARS) if arguments.quick else (ASSETS, YEARS)
     found = measured(assets, years)
