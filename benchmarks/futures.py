@@ -225,9 +225,7 @@ def walk(
         positions=variant.positions, refit=False, progress=ConsoleProgress(label, bar=False),
     )  # fmt: skip
     end_rows = np.flatnonzero((rows.date_index >= inside[0]) & (rows.coverage > 0.9))
-    z = np.full((len(inside), len(rows.symbols)), np.nan)
-    output = result.ensemble.predict(rows, end_rows)
-    z[rows.date_index[end_rows] - inside[0], rows.asset_id[end_rows]] = output.z
+    z = rows.to_panel(result.ensemble.predict(rows, end_rows).z, end_rows)[inside]
     info = {
         "val_sharpe": round(result.val_sharpe, 3),
         "best_epochs": str(result.best_epochs),

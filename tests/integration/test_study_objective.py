@@ -38,15 +38,15 @@ def noisy(objective, tmp_path_factory) -> StudyObjective:
 
 def knowledge(prepared) -> dict[str, np.ndarray]:
     """What an inner fold trains on: names, scaled rows, labels, and which rows bear loss."""
-    rows = prepared.rows
-    used = prepared.train | prepared.fit | prepared.validation
+    part, rows = prepared.part, prepared.part.rows
+    used = part.train | part.fit | part.validation
     return {
         "names": np.array(rows.feature_names),
         "features": rows.features[used],
         "labels": rows.label[used],
         "dates": rows.dates[rows.date_index[used]].to_numpy(),
-        "fit": rows.dates[rows.date_index[prepared.fit]].to_numpy(),
-        "validation": rows.dates[rows.date_index[prepared.validation]].to_numpy(),
+        "fit": rows.dates[rows.date_index[part.fit]].to_numpy(),
+        "validation": rows.dates[rows.date_index[part.validation]].to_numpy(),
     }
 
 
@@ -60,8 +60,8 @@ def test_noise_in_the_inner_test_window_changes_nothing_it_trains_on(objective, 
     assert same(knowledge(clean), knowledge(poison))
     # and the poison is there: the rows of the window itself differ
     tested = [
-        part.rows.features[np.isin(part.rows.date_index, part.test_sessions)]
-        for part in (clean, poison)
+        made.part.rows.features[np.isin(made.part.rows.date_index, made.test_sessions)]
+        for made in (clean, poison)
     ]
     assert not np.array_equal(*tested)
 

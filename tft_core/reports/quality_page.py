@@ -171,7 +171,7 @@ def _bars_section(bars: BarsView, told: pd.DataFrame, gaps: pd.DataFrame) -> Sec
     cards = [
         Card("symbols", f"{panel.has_session.any(axis=0).sum()}"),
         Card("bars", f"{n_bars:,}"),
-        Card("first session", cell_text(panel.dates[0], "") if n_bars else "–"),
+        Card("first session", cell_text(panel.dates[0] if n_bars else None, "")),
         Card("newest session", cell_text(newest, "")),
         Card("no longer traded", f"{len(ended)}", "warn" if ended else ""),
         Card("long gaps", f"{len(gaps)}", "warn" if len(gaps) else "good"),

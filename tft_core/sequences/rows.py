@@ -207,8 +207,15 @@ class RowTable:
         chosen = np.ascontiguousarray(self.features[:, columns])
         return self.with_features(chosen, tuple(feature_names))
 
-    def to_panel(self, values: Float64[np.ndarray, " row"]) -> Float64[np.ndarray, "time asset"]:
-        """Spread one number per row over [time, asset]; NaN where there is no row."""
+    def to_panel(
+        self, values: Float64[np.ndarray, " row"], at: Int64[np.ndarray, " row"] | None = None
+    ) -> Float64[np.ndarray, "time asset"]:
+        """Spread one number per row over [time, asset]; NaN where none is given.
+
+        Args:
+            at: Row numbers that ``values`` belong to; default all rows in order.
+        """
         wide = np.full((len(self.dates), len(self.symbols)), np.nan)
-        wide[self.date_index, self.asset_id] = values
+        rows = slice(None) if at is None else at
+        wide[self.date_index[rows], self.asset_id[rows]] = values
         return wide

@@ -152,34 +152,47 @@ class TrainingRows:
     train: Bool[np.ndarray, " row"]
     """Rows that bear loss in the refit: all up to the final purge."""
     split: SessionSplit
+    """Positions of the parts' sessions in the data that the rows were made from."""
 
 
 def training_rows(
     data: FoldData, fold: Fold, config: FoldConfig, features: tuple[str, ...]
 ) -> TrainingRows:
-    """Split in time, fit the scaler on train minus validation, and lay rows out flat.
+    """The rows of a fold's training window: split in time, scaled, laid out flat.
 
     As of:
-        The newest date of ``data``. A row bears loss only if its label was complete before
-        the part that follows it.
+        The newest date of ``data``.
     """
-    split = split_sessions(data.dates, fold, config)
+    return split_rows(data, split_sessions(data.dates, fold, config), features)
+
+
+def split_rows(
+    data: FoldData, split: SessionSplit, features: tuple[str, ...], *, stop: int | None = None
+) -> TrainingRows:
+    """Fit the scaler on the sessions that bear loss first, and lay all rows out flat.
+
+    Args:
+        stop: Position in ``data`` before which every label must be complete; default its end.
+
+    As of:
+        Position ``stop``. A row bears loss only if its label was complete before the part that
+        follows it; the rows from ``stop`` on are in no part.
+    """
     panel = data.panel.select(features)
     has_session = np.isfinite(data.close)
     scaler = Scaler.fit(panel.values[split.fit][has_session[split.fit]])
     rows = RowTable.build(panel, data.close, data.sigma_daily, data.cost_rate, scaler)
-    position = rows.date_index
-    known = rows.can_bear_loss
-    part = np.zeros(len(data.dates), dtype=np.int8)
-    part[split.train] = 3
-    part[split.fit] = 1
-    part[split.validation] = 2
-    first_validation = split.validation[0]
+    last = len(data.dates) if stop is None else stop
+
+    def part(sessions: np.ndarray, before: int) -> Bool[np.ndarray, " row"]:
+        is_in = np.isin(rows.date_index, sessions)
+        return is_in & rows.can_bear_loss & (rows.label_end < before)
+
     return TrainingRows(
         rows=rows,
         scaler=scaler,
-        fit=(part[position] == 1) & known & (rows.label_end < first_validation),
-        validation=(part[position] == 2) & known,
-        train=(part[position] > 0) & known,
+        fit=part(split.fit, int(split.validation[0])),
+        validation=part(split.validation, last),
+        train=part(split.train, last),
         split=split,
     )

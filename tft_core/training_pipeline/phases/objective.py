@@ -6,21 +6,24 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 
 from tft_core.data.universe import Universe
 from tft_core.feature_selection import FeatureSelectionConfig
-from tft_core.features.normalization import Scaler
 from tft_core.folds import FoldConfig, SessionSplit, split_sessions
 from tft_core.hp_tuner import DailyRecord, InnerFold, TunerConfig, inner_folds
 from tft_core.positions import PositionConfig, walk_positions
-from tft_core.sequences import RowTable
 from tft_core.training.config import TrainingConfig
 from tft_core.training.walk_forward import train_ensemble
 from tft_core.training_pipeline.configured import model_config, search_space
 from tft_core.training_pipeline.phases.selection import prefilter_rows, shipped_features
 from tft_core.training_pipeline.record import record_path
-from tft_core.training_pipeline.rows import FoldData, load_training_data
+from tft_core.training_pipeline.rows import (
+    FoldData,
+    TrainingRows,
+    load_training_data,
+    split_rows,
+)
 from tft_core.training_pipeline.workspace import Workspace
 
 
@@ -79,7 +82,8 @@ class StudyObjective:
 
     def evaluate(self, prepared: "PreparedInner", params: dict[str, Any], seed: int) -> DailyRecord:
         """Train one member on a prepared inner fold and walk its test window."""
-        settings, rows = self.workspace.settings, prepared.rows
+        settings, part = self.workspace.settings, prepared.part
+        rows = part.rows
         split = search_space(self.workspace).split(params)
         model = model_config(self.workspace, rows.n_features, len(rows.symbols), **split.model)
         training = replace(
@@ -90,9 +94,9 @@ class StudyObjective:
         positions_config = settings.build(PositionConfig, "positions", **split.positions)
         fitted = train_ensemble(
             rows,
-            prepared.fit,
-            prepared.validation,
-            prepared.train,
+            part.fit,
+            part.validation,
+            part.train,
             model,
             training,
             positions=positions_config,
@@ -101,9 +105,7 @@ class StudyObjective:
         )
         window = prepared.test_sessions
         end_rows = np.flatnonzero(np.isin(rows.date_index, window) & np.isfinite(rows.sigma))
-        raw = np.full((len(prepared.data.dates), len(rows.symbols)), np.nan)
-        output = fitted.ensemble.predict(rows, end_rows)
-        raw[rows.date_index[end_rows], rows.asset_id[end_rows]] = output.z
+        raw = rows.to_panel(fitted.ensemble.predict(rows, end_rows).z, end_rows)
         positions = walk_positions(raw[window], positions_config)
         record = record_path(prepared.data, self.universe, window, positions, positions_config)
         return DailyRecord(record.dates, record.net, fitted.optimiser_steps)
@@ -118,26 +120,14 @@ class StudyObjective:
         As of:
             The inner test start less its purge.
         """
-        first = self.first_session
-        known = self._known(fold)
-        panel = known.panel.select(features or self._features(fold))
-        has_session = np.isfinite(known.close)
-        fit_sessions = fold.fit + first
-        scaler = Scaler.fit(panel.values[fit_sessions][has_session[fit_sessions]])
-        rows = RowTable.build(panel, known.close, known.sigma_daily, known.cost_rate, scaler)
-        position, loss = rows.date_index, rows.can_bear_loss
-
-        def rows_in(sessions: np.ndarray, before: int) -> np.ndarray:
-            return np.isin(position, sessions + first) & loss & (rows.label_end < before + first)
-
-        return PreparedInner(
-            data=known,
-            rows=rows,
-            fit=rows_in(fold.fit, int(fold.validation[0])),
-            validation=rows_in(fold.validation, int(fold.test[0])),
-            train=rows_in(fold.train, int(fold.test[0])),
-            test_sessions=fold.test + first,
+        first, known = self.first_session, self._known(fold)
+        split = SessionSplit(
+            fit=fold.fit + first, validation=fold.validation + first, train=fold.train + first
         )
+        test_sessions = fold.test + first
+        chosen = features or self._features(fold)
+        part = split_rows(known, split, chosen, stop=int(test_sessions[0]))
+        return PreparedInner(known, part, test_sessions)
 
     def _known(self, fold: InnerFold) -> FoldData:
         """Data up to the end of an inner test."""
@@ -169,11 +159,7 @@ class PreparedInner:
 
     data: FoldData
     """Up to the last session of the inner test."""
-    rows: RowTable
-    fit: Bool[np.ndarray, " row"]
-    """Rows that bear loss while epochs are counted; their labels end before validation."""
-    validation: Bool[np.ndarray, " row"]
-    train: Bool[np.ndarray, " row"]
-    """Rows of fit, purge and validation; their labels end before the test."""
+    part: TrainingRows
+    """Rows of ``data``; those that bear loss have labels that end before the test."""
     test_sessions: Int64[np.ndarray, " session"]
     """Positions in ``data`` of the inner test's sessions."""
