@@ -16,9 +16,9 @@ from tft_core.schema import LIVE_FOLD, MODEL_TYPE, SHIPPED, content_hash, finite
 from tft_core.training_pipeline.artifacts import Draft
 from tft_core.training_pipeline.graph import UNPARTITIONED_KEY, study_key
 from tft_core.training_pipeline.phases.production import PATHS, candidate
+from tft_core.training_pipeline.phases.sheet import in_order, search_record, sheet_data
 from tft_core.training_pipeline.phases.tuning import count_trials
 from tft_core.training_pipeline.record import path_figures, wide_net
-from tft_core.training_pipeline.sheet import in_order, search_record, sheet_data
 from tft_core.training_pipeline.workspace import Progress, Workspace
 
 _ONCE_PROMOTED = ("production", "retired", "rolled_back")
