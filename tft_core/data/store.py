@@ -65,6 +65,8 @@ class MarketDataStore:
         self.read_only = read_only
         self._as_of = as_of_instant(as_of)
         self._db = Connection(self.path, read_only, lock_timeout_s)
+        self._seen: frozenset[str] = frozenset()
+        """Symbols found to have bars: bars are never deleted, so they still do."""
         try:
             require_schema(self._db, self.path, make=not read_only)
         except BaseException:
@@ -181,6 +183,10 @@ class MarketDataStore:
         """
         return self._db.frame(store_sql.INSTRUMENTS).set_index("symbol")
 
+    def exchanges(self, symbols: Sequence[str]) -> dict[str, str]:
+        """Exchange of each of the symbols that has one."""
+        return dict(self._db.rows(store_sql.EXCHANGES, [list(symbols)]))
+
     def symbols(self, as_of: AsOf = None) -> tuple[str, ...]:
         """Every symbol that has a bar, in alphabetic order."""
         known, params = self._known(as_of)
@@ -219,7 +225,13 @@ class MarketDataStore:
             UnknownSymbolError: A symbol has no bar in the store.
         """
         chosen = self.symbols(as_of) if symbols is None else tuple(symbols)
-        return MarketPanel.from_bars(self.bars(symbols, start, end, as_of), chosen)
+        where, params = self._selection(symbols, start, end, as_of)
+        bars = self._db.arrays(
+            store_sql.NUMBERED_BARS.format(where=where), [list(chosen), list(chosen), *params]
+        )
+        days, rows = np.unique(bars["date"].astype("datetime64[D]"), return_inverse=True)
+        dates = pd.DatetimeIndex(days).as_unit("us")
+        return MarketPanel.from_columns(dates, chosen, rows, bars["place"], bars)
 
     def session_dates(
         self,
@@ -258,12 +270,18 @@ class MarketDataStore:
             sessions: Own sessions wanted up to and including ``before``; a symbol that has
                 fewer gives its first one.
         """
-        where, params = self._selection(symbols, None, before, as_of)
-        found = self._db.rows(
-            store_sql.HISTORY_START.format(where=where),
-            [*params, max(sessions, 1), session_day(before), RECENT_DAYS],
-        )[0][0]
-        return session_day(before) if found is None else found
+        last, wanted = session_day(before), max(sessions, 1)
+        found: date | None = None
+        # all of a long history is sorted only where some symbol has pauses, or is young
+        for first in (last - timedelta(days=2 * wanted + RECENT_DAYS), None):
+            where, params = self._selection(symbols, first, last, as_of)
+            found, is_enough = self._db.rows(
+                store_sql.HISTORY_START.format(where=where),
+                [wanted, wanted, *params, last, RECENT_DAYS],
+            )[0]
+            if is_enough:
+                break
+        return last if found is None else found
 
     def vintage_blocks(
         self, start: date, end: date, symbols: Sequence[str] | None = None
@@ -280,7 +298,10 @@ class MarketDataStore:
         start, end = session_day(start), session_day(end)
         where, params = self._selection(symbols, None, end, None, any_vintage=True)
         changes = [
-            r[0] for r in self._db.rows(store_sql.LATE_KNOWLEDGE.format(where=where), params)
+            r[0]
+            for r in self._db.rows(
+                store_sql.LATE_KNOWLEDGE.format(where=where), [*params, start, start]
+            )
         ]
         sessions: list[date] = self.session_dates(symbols, start, end).date.tolist()
         firsts = [start]
@@ -469,8 +490,11 @@ class MarketDataStore:
         if len(set(symbols)) != len(symbols):
             twice = next(s for i, s in enumerate(symbols) if s in symbols[:i])
             raise DataError(f"symbols must each occur once, found {twice} twice; remove one")
+        if self._seen.issuperset(symbols):
+            return
         held = [row[0] for row in self._db.rows("SELECT DISTINCT symbol FROM bar_vintages")]
-        unknown = [symbol for symbol in symbols if symbol not in set(held)]
+        self._seen = frozenset(held)
+        unknown = [symbol for symbol in symbols if symbol not in self._seen]
         if unknown:
             near = difflib.get_close_matches(unknown[0], held, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else "ingest its bars first"

@@ -116,7 +116,7 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="session",
         upstream=(("production_checkpoint", "all"),),
         sections=("serving", "universe"),
-        code_version="1",
+        code_version="2",
     ),
     AssetSpec(
         name="strategy_signals",
