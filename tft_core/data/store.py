@@ -6,7 +6,6 @@ What a row must be to come in is decided in ``ingest`` and ``rules``, how it is 
 
 import difflib
 import os
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -26,6 +25,7 @@ from tft_core.data.moments import AsOf, DateLike, as_of_instant, session_day, ut
 from tft_core.data.panel import FIELDS, MarketPanel
 from tft_core.data.report import IngestReport
 from tft_core.data.store_schema import require_schema
+from tft_core.data.vintages import VintageBlock, blocks_of
 from tft_core.errors import DataError, UnknownSymbolError
 from tft_core.schema import array_hash
 
@@ -285,15 +285,14 @@ class MarketDataStore:
 
     def vintage_blocks(
         self, start: date, end: date, symbols: Sequence[str] | None = None
-    ) -> list[tuple[date, date, date | None]]:
-        """Split rows start … end into spans that share one set of known vintages.
+    ) -> list[VintageBlock]:
+        """Split start … end, both included, into spans whose rows share one set of known vintages.
 
-        Every row t of a block sees, at the block's ``as_of``, exactly the bars up to t that
-        were known at the end of day t. Blocks tile [start, end], both ends included.
+        The last block's ``known_at`` is ``None`` if nothing that became known later concerns a
+        bar up to ``end``.
 
-        Returns:
-            (first day, last day, as_of), where ``as_of`` is ``None`` in the last block if
-            nothing that became known later concerns a bar up to ``end``.
+        As of:
+            See ``vintages.blocks_of``.
         """
         start, end = session_day(start), session_day(end)
         where, params = self._selection(symbols, None, end, None, any_vintage=True)
@@ -304,20 +303,7 @@ class MarketDataStore:
             )
         ]
         sessions: list[date] = self.session_dates(symbols, start, end).date.tolist()
-        firsts = [start]
-        for change in changes:  # a block begins at the first session that sees the change
-            at = bisect_left(sessions, change)
-            if 0 < at < len(sessions) and sessions[at] > firsts[-1]:
-                firsts.append(sessions[at])
-        blocks: list[tuple[date, date, date | None]] = []
-        for first, following in zip(firsts, [*firsts[1:], None], strict=True):
-            last = end if following is None else following - timedelta(days=1)
-            before = bisect_right(sessions, last)
-            # what becomes known between the last session and the next block is the next block's
-            known = sessions[before - 1] if before and sessions[before - 1] >= first else last
-            is_all = following is None and (not changes or changes[-1] <= known)
-            blocks.append((first, last, None if is_all else known))
-        return blocks
+        return blocks_of(sessions, changes, start, end)
 
     def late_share(
         self,
