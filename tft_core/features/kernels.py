@@ -15,6 +15,8 @@ import bottleneck as bn
 import numpy as np
 from jaxtyping import Float
 
+from tft_core.data.panel import along_own_sessions
+
 MAX_LAG = 252
 """Length of a truncated exponential kernel, in sessions, unless a definition says less."""
 
@@ -443,12 +445,9 @@ def daily_volatility(close: Float[np.ndarray, "time asset"]) -> Float[np.ndarray
     As of:
         The close of row t.
     """
-    has_session = np.isfinite(close)
-    order = np.argsort(~has_session, axis=0, kind="stable")
-    is_own = np.take_along_axis(has_session, order, axis=0)
-    packed = np.where(is_own, np.take_along_axis(close, order, axis=0), np.nan).T
-    packed = np.where(packed > 0.0, packed, np.nan)
-    sigma = ewm_std_daily(ratio(packed, lag(packed)) - 1.0).T
-    out = np.full(close.shape, np.nan)
-    np.put_along_axis(out, order, np.where(is_own, sigma, np.nan), axis=0)
-    return out
+
+    def sigma(packed: Float[np.ndarray, "session asset"]) -> Float[np.ndarray, "session asset"]:
+        price = np.where(packed > 0.0, packed, np.nan).T
+        return ewm_std_daily(ratio(price, lag(price)) - 1.0).T
+
+    return along_own_sessions(close, np.isfinite(close), sigma)
