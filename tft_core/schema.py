@@ -27,7 +27,9 @@ LABEL_LAG_SESSIONS = 2
 """A decision of session t is entered at the close of t+1, so its label ends at t+2."""
 
 PRICE_COLUMNS = ("open", "high", "low", "close")
-BAR_COLUMNS = ("date", "symbol", *PRICE_COLUMNS, "volume", "open_interest")
+FIELDS = (*PRICE_COLUMNS, "volume", "open_interest")
+"""The numbers of a bar."""
+BAR_COLUMNS = ("date", "symbol", *FIELDS)
 
 
 def canonical_json(value: Any) -> str:
