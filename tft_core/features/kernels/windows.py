@@ -1,35 +1,19 @@
-"""Rolling arithmetic with finite memory on wide (asset, session) arrays.
+"""Windows in which every session weighs the same: sums, moments, extremes and ranks."""
 
-Rows are assets, columns the asset's own sessions in time order; every function works along
-the last axis, looks only backwards and gives NaN where its window is not filled. Sums are
-built without subtraction, so a huge value leaves no residue once it has left the window.
-Functions of a window take ``newest``: only so many of the newest columns are computed and
-returned, which is what makes a single day cheap. Definitions of single features stay in
-``groups/``.
-"""
-
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Iterator
 
 import bottleneck as bn
 import numpy as np
 from jaxtyping import Float
 
-from tft_core.data.panel import along_own_sessions
-
-MAX_LAG = 252
-"""Length of a truncated exponential kernel, in sessions, unless a definition says less."""
-
 MIN_SHARE = 0.8
 """Share of a window's sessions that must hold a number."""
 
-_CONVOLVE = 1_500
-"""Result columns × columns read below which a weighted sum is summed directly."""
+_FEW = 32
+"""Windows of one asset up to which all assets are handled at once."""
 
-_CONSTANT = 1e-13
+CONSTANT = 1e-13
 """A variance below this share of the mean square is rounding noise: the window is constant."""
-
-Wide = Float[np.ndarray, "asset session"]
 
 
 def ratio(numerator: np.ndarray | float, denominator: np.ndarray | float) -> np.ndarray:
@@ -51,7 +35,7 @@ def recent(values: np.ndarray, columns: int | None) -> np.ndarray:
     return values if columns is None or columns >= width else values[..., width - columns :]
 
 
-def _reach(newest: int | None, window: int) -> int | None:
+def reach(newest: int | None, window: int) -> int | None:
     """Columns that a window reads for its ``newest`` results."""
     return None if newest is None else newest + window - 1
 
@@ -102,7 +86,7 @@ def window_sum(values: np.ndarray, window: int, newest: int | None = None) -> np
     if newest == 1 and values.shape[-1]:
         total = recent(values, window).sum(axis=-1, keepdims=True)
         return total.astype(np.int16) if is_flag else total
-    power = recent(values, _reach(newest, window)).astype(np.int16 if is_flag else np.float64)
+    power = recent(values, reach(newest, window)).astype(np.int16 if is_flag else np.float64)
     total, covered, size = None, 0, 1
     while True:
         if window & size:
@@ -140,14 +124,14 @@ def _means(
 
 def _variance(mean_square: np.ndarray, mean: np.ndarray) -> np.ndarray:
     variance = mean_square - mean * mean
-    return np.where(variance <= _CONSTANT * mean_square, 0.0 * mean_square, variance)
+    return np.where(variance <= CONSTANT * mean_square, 0.0 * mean_square, variance)
 
 
-def _filled(
+def filled(
     window: int, newest: int | None, *arrays: np.ndarray
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """Where all arrays hold a number, and the arrays with 0 elsewhere."""
-    read = [recent(values, _reach(newest, window)) for values in arrays]
+    read = [recent(values, reach(newest, window)) for values in arrays]
     missing = np.isnan(read[0])
     for values in read[1:]:
         missing = missing | np.isnan(values)
@@ -158,7 +142,7 @@ def move_sum(
     values: np.ndarray, window: int, min_obs: int | None = None, newest: int | None = None
 ) -> np.ndarray:
     """Sum of the numbers in each window; NaN below ``min_obs`` of them."""
-    known, (x,) = _filled(window, newest, values)
+    known, (x,) = filled(window, newest, values)
     count = window_sum(known, window, newest)
     return np.where(count >= required(window, min_obs), window_sum(x, window, newest), np.nan)
 
@@ -167,7 +151,7 @@ def move_mean(
     values: np.ndarray, window: int, min_obs: int | None = None, newest: int | None = None
 ) -> np.ndarray:
     """Mean of the numbers in each window."""
-    known, (x,) = _filled(window, newest, values)
+    known, (x,) = filled(window, newest, values)
     return _means(known, window, min_obs, newest, x)[0]
 
 
@@ -175,7 +159,7 @@ def move_mean_std(
     values: np.ndarray, window: int, min_obs: int | None = None, newest: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and population deviation of each window; exactly 0 where the window is constant."""
-    known, (x,) = _filled(window, newest, values)
+    known, (x,) = filled(window, newest, values)
     mean, mean_square = _means(known, window, min_obs, newest, x, x * x)
     return mean, np.sqrt(_variance(mean_square, mean))
 
@@ -202,7 +186,7 @@ def move_cov(
     newest: int | None = None,
 ) -> np.ndarray:
     """Population covariance over the columns where both sides hold a number."""
-    known, (x, y) = _filled(window, newest, left, right)
+    known, (x, y) = filled(window, newest, left, right)
     mean_x, mean_y, mean_xy = _means(known, window, min_obs, newest, x, y, x * y)
     return mean_xy - mean_x * mean_y
 
@@ -215,12 +199,20 @@ def move_corr(
     newest: int | None = None,
 ) -> np.ndarray:
     """Pearson correlation; NaN where a side is constant."""
-    known, (x, y) = _filled(window, newest, left, right)
+    known, (x, y) = filled(window, newest, left, right)
     mean_x, mean_y, square_x, square_y, mean_xy = _means(
         known, window, min_obs, newest, x, y, x * x, y * y, x * y
     )
     scale = np.sqrt(_variance(square_x, mean_x) * _variance(square_y, mean_y))
     return np.clip(ratio(mean_xy - mean_x * mean_y, scale), -1.0, 1.0)
+
+
+def log_mean_ratio(
+    values: np.ndarray, short: int, long: int, newest: int | None = None
+) -> np.ndarray:
+    """ln(mean over the short / over the long window)."""
+    means = (move_mean(values, window, newest=newest) for window in (short, long))
+    return log(ratio(*means))
 
 
 def move_zscore(
@@ -235,13 +227,33 @@ def move_skew_kurt(
     values: np.ndarray, window: int, newest: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Skewness and kurtosis (normal: 3) of each window, from population moments."""
-    known, (x,) = _filled(window, newest, values)
+    known, (x,) = filled(window, newest, values)
     square = x * x
     m1, m2, m3, m4 = _means(known, window, None, newest, x, square, square * x, square * square)
     variance = _variance(m2, m1)
     third = m3 - 3.0 * m1 * m2 + 2.0 * m1 * m1 * m1
     fourth = m4 - 4.0 * m1 * m3 + 6.0 * m1 * m1 * m2 - 3.0 * (m1 * m1) * (m1 * m1)
     return ratio(third, variance * np.sqrt(variance)), ratio(fourth, variance * variance)
+
+
+def full_windows(
+    values: np.ndarray, window: int, newest: int
+) -> Iterator[tuple[slice, Float[np.ndarray, "asset session window"]]]:
+    """Whole windows that end in the ``newest`` columns, for what needs all of a window's numbers.
+
+    Where they are many, asset by asset, to stay in the cache; where they are few, all assets at
+    once. None where the array is shorter than a window.
+
+    Returns:
+        Which rows, and their windows, the oldest first; the last one ends in the last column.
+    """
+    n_full = min(newest, values.shape[1] - window + 1)
+    if n_full < 1:
+        return
+    parts = [slice(a, a + 1) for a in range(len(values))] if n_full > _FEW else [slice(None)]
+    for part in parts:
+        columns = recent(values[part], reach(n_full, window))
+        yield part, np.lib.stride_tricks.sliding_window_view(columns, window, axis=1)
 
 
 # -- order statistics -------------------------------------------------------------------
@@ -253,7 +265,7 @@ def _bottleneck(name: str) -> Callable[..., np.ndarray]:
     def moving(
         values: np.ndarray, window: int, min_obs: int | None = None, newest: int | None = None
     ) -> np.ndarray:
-        values = recent(values, _reach(newest, window))
+        values = recent(values, reach(newest, window))
         if values.shape[-1] < window:
             return recent(np.full(values.shape, np.nan), newest)
         return recent(move(values, window, min_count=required(window, min_obs), axis=-1), newest)
@@ -268,186 +280,3 @@ move_argmin, move_argmax = _bottleneck("move_argmin"), _bottleneck("move_argmax"
 move_median = _bottleneck("move_median")
 move_rank = _bottleneck("move_rank")
 """Rank of the newest value within its window, from -1 (lowest) to 1."""
-
-
-# -- kernels ----------------------------------------------------------------------------
-
-
-def fir(
-    values: np.ndarray, weights: Float[np.ndarray, " lag"], newest: int | None = None
-) -> np.ndarray:
-    """Σ_k weights[k] · value(t − k); NaN while the window is short or holds a NaN."""
-    out = weighted_sum(values, weights, newest)
-    n_short = len(weights) - 1 - (values.shape[-1] - out.shape[-1])
-    out[..., : max(n_short, 0)] = np.nan
-    return out
-
-
-def weighted_sum(
-    values: np.ndarray, weights: Float[np.ndarray, " lag"], newest: int | None = None
-) -> np.ndarray:
-    """As ``fir``, counting columns before the first as 0."""
-    before = len(weights) - 1
-    values = recent(values, _reach(newest, len(weights)))
-    n_rows, length = values.shape
-    if newest is not None and newest * length < _CONVOLVE and newest <= length:
-        return _single_sums(values, weights, newest)
-    if newest is not None and length == newest + before:
-        # every sum asked for is whole: nothing to pad
-        whole = [np.convolve(row, weights, "valid") for row in values]
-        return np.array(whole).reshape(n_rows, newest)
-    # rows laid end to end with zeros between them: one convolution instead of one a row
-    padded = np.zeros((n_rows + 1, length + before))
-    padded[:-1, before:] = values
-    filtered = np.convolve(padded.ravel()[: n_rows * (length + before) + before], weights, "valid")
-    return recent(filtered.reshape(n_rows, length + before)[:, :length], newest)
-
-
-def _single_sums(values: np.ndarray, weights: np.ndarray, newest: int) -> np.ndarray:
-    """A few columns of ``weighted_sum``, each summed by itself."""
-    out = np.empty((len(values), newest))
-    width = values.shape[-1]
-    for column in range(newest):
-        end = width - newest + column + 1
-        window = values[:, max(end - len(weights), 0) : end]
-        out[:, column] = (window * weights[: window.shape[1]][::-1]).sum(axis=1)
-    return out
-
-
-def kernel_mass(
-    known: np.ndarray, weights: Float[np.ndarray, " lag"], newest: int | None = None
-) -> np.ndarray:
-    """Sum of the weights that fall on known values."""
-    if newest is not None and known.shape[-1] >= newest + len(weights) - 1 and known.all():
-        return np.full((len(known), newest), np.cumsum(weights)[-1])
-    return recent(_kernel_mass(known, weights), newest)
-
-
-def _kernel_mass(known: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    first, n_known = known.argmax(axis=-1), known.sum(axis=-1)
-    last = known.shape[-1] - 1 - known[..., ::-1].argmax(axis=-1)
-    # without gaps the mass depends on the place since the first value only
-    place = np.arange(known.shape[-1]) - first[..., None]
-    mass = np.cumsum(weights)[np.clip(place, 0, len(weights) - 1)]
-    mass = np.where(known, mass, 0.0)
-    # row by row: what one asset gets must not depend on the others of its chunk
-    has_gap = (n_known != last - first + 1) & (n_known > 0)
-    if has_gap.any():
-        mass[has_gap] = weighted_sum(known[has_gap].astype(np.float64), weights)
-    return mass
-
-
-@lru_cache(maxsize=128)
-def ewm_weights(alpha: float, max_lag: int = MAX_LAG) -> Float[np.ndarray, " lag"]:
-    """(1 − α)^k for k < ``max_lag``: an exponential kernel that ends."""
-    weights = (1.0 - alpha) ** np.arange(max_lag)
-    weights.flags.writeable = False
-    return weights
-
-
-def ewm_mean(
-    values: np.ndarray,
-    alpha: float,
-    max_lag: int = MAX_LAG,
-    min_obs: int = 1,
-    newest: int | None = None,
-) -> np.ndarray:
-    """Exponentially weighted mean over the last ``max_lag`` columns, renormalised.
-
-    Weights of missing values are left out and the others sum to 1, so the result does not
-    depend on how much older history there is.
-
-    Source:
-        pandas ``ewm(alpha=…, adjust=True)`` applied to the trailing window.
-    """
-    known, (x,) = _filled(max_lag, newest, values)
-    weights = ewm_weights(alpha, max_lag)
-    total = weighted_sum(x, weights, newest)
-    mass = kernel_mass(known, weights, newest)
-    is_valid = recent(known, newest)
-    if min_obs > 1:
-        is_valid = is_valid & (window_sum(known, max_lag, newest) >= min_obs)
-    return np.where(is_valid, ratio(total, mass), np.nan)
-
-
-def ema(
-    values: np.ndarray, span: int, max_lag: int = MAX_LAG, newest: int | None = None
-) -> np.ndarray:
-    """Truncated exponential mean with α = 2/(span + 1)."""
-    return ewm_mean(values, 2.0 / (span + 1.0), max_lag, newest=newest)
-
-
-def wilder(
-    values: np.ndarray, period: int, max_lag: int = MAX_LAG, newest: int | None = None
-) -> np.ndarray:
-    """Truncated Wilder mean, α = 1/period."""
-    return ewm_mean(values, 1.0 / period, max_lag, newest=newest)
-
-
-def ewm_std_daily(
-    returns: Wide,
-    span: int = 60,
-    max_lag: int = MAX_LAG,
-    min_obs: int = 21,
-    newest: int | None = None,
-) -> Float[np.ndarray, "asset newest_session"]:
-    """Exponentially weighted standard deviation of daily returns, truncated and unbiased.
-
-    Args:
-        returns: Simple daily returns over own sessions.
-        span: α = 2/(span + 1).
-        max_lag: Sessions the kernel reaches back; the weights are renormalised.
-        min_obs: Returns needed before the first value.
-        newest: Columns of the result.
-
-    Source:
-        X-Trend (arXiv 2310.10500v2) §3: σ_t with a 60-day span; the estimator is pandas
-        ``ewm(span).std()`` on the trailing window.
-    """
-    known, (x,) = _filled(max_lag, newest, returns)
-    weights = ewm_weights(2.0 / (span + 1.0), max_lag)
-    mass, mass_squared = (kernel_mass(known, w, newest) for w in (weights, weights**2))
-    mean = ratio(weighted_sum(x, weights, newest), mass)
-    square = ratio(weighted_sum(x * x, weights, newest), mass)
-    biased = square - mean * mean
-    biased = np.where(biased <= _CONSTANT * square, np.nan, biased)
-    unbiased = ratio(biased * mass * mass, mass * mass - mass_squared)
-    enough = window_sum(known, max_lag, newest) >= min_obs
-    return np.where(enough & recent(known, newest), np.sqrt(unbiased), np.nan)
-
-
-def trend_weights(window: int) -> Float[np.ndarray, " lag"]:
-    """Kernel whose weighted sum is the least-squares slope per column over the window."""
-    centred = (window - 1) / 2.0 - np.arange(window)
-    return centred / (centred**2).sum()
-
-
-def trend(
-    values: np.ndarray, window: int, newest: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Least-squares slope per column and residual variance of each window."""
-    slope = fir(values, trend_weights(window), newest)
-    total = move_var(values, window, window, newest)
-    explained = slope**2 * (window**2 - 1.0) / 12.0
-    residual = total - explained
-    return slope, np.where(residual <= 1e-12 * total, 0.0 * total, residual)
-
-
-# -- dates × assets ---------------------------------------------------------------------
-
-
-def daily_volatility(close: Float[np.ndarray, "time asset"]) -> Float[np.ndarray, "time asset"]:
-    """σ_t of each asset: exponentially weighted deviation (span 60) of its daily returns.
-
-    Counted on the asset's own sessions, over at most 252 of them and at least 21 returns.
-    NaN off its sessions, on shorter histories and where prices have not moved.
-
-    As of:
-        The close of row t.
-    """
-
-    def sigma(packed: Float[np.ndarray, "session asset"]) -> Float[np.ndarray, "session asset"]:
-        price = np.where(packed > 0.0, packed, np.nan).T
-        return ewm_std_daily(ratio(price, lag(price)) - 1.0).T
-
-    return along_own_sessions(close, np.isfinite(close), sigma)
