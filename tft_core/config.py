@@ -19,6 +19,7 @@ from tft_core.errors import ConfigError
 
 CONFIG_ENV, PROFILE_ENV, HOME_ENV = "TFT_CONFIG", "TFT_PROFILE", "TFT_HOME"
 ARTIFACTS_ENV, CACHE_ENV = "TFT_ARTIFACTS_URL", "TFT_ARTIFACT_CACHE"
+STUDIES_ENV = "TFT_STUDIES_URL"
 DEFAULT_CONFIG_NAME = "tft.toml"
 
 SECTIONS = (
@@ -61,7 +62,11 @@ class Settings:
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def build(self, cls: type[T], section: str, **overrides: Any) -> T:
-        """Make ``cls`` from a section; keys that ``cls`` does not have are refused."""
+        """Make ``cls`` from a section; ``overrides`` go before what the file says.
+
+        Raises:
+            ConfigError: No such section, or a key or value that ``cls`` refuses.
+        """
         if section not in SECTIONS:
             raise ConfigError(
                 f"config section must be one of {', '.join(SECTIONS)}, found {section!r}"
@@ -94,7 +99,7 @@ class Settings:
     @property
     def studies_url(self) -> str:
         """Optuna storage: ``$TFT_STUDIES_URL`` (Postgres), else SQLite under the home."""
-        return os.environ.get("TFT_STUDIES_URL", f"sqlite:///{self.home / 'studies.db'}")
+        return os.environ.get(STUDIES_ENV, f"sqlite:///{self.home / 'studies.db'}")
 
     @property
     def ledger_path(self) -> Path:
@@ -172,7 +177,11 @@ def local_directory(named: str | os.PathLike[str]) -> Path:
 
 
 def find_config(path: str | os.PathLike[str] | None = None) -> Path:
-    """The configuration file that ``load_settings`` reads."""
+    """The configuration file that ``load_settings`` reads.
+
+    Raises:
+        ConfigError: There is none where it is named, or in this folder and those above it.
+    """
     named = path or os.environ.get(CONFIG_ENV)
     if named:
         file = Path(named).expanduser().resolve()
@@ -248,7 +257,9 @@ def _coerce(value: Any, hint: Any, *, where: str) -> Any:
         try:
             return date.fromisoformat(value)
         except ValueError as error:
-            raise ConfigError(f"{where} must be an ISO date, found {value!r}") from error
+            raise ConfigError(
+                f"{where} must be an ISO date, found {value!r}; write it as 2024-01-31"
+            ) from error
     if hint is Any or origin is not None:
         return value
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):

@@ -2,11 +2,11 @@
 
 from argparse import Namespace
 from dataclasses import asdict
-from pathlib import Path
 
 import pandas as pd
 
 from tft_core.cli.answer import Answer, table
+from tft_core.cli.inputs import csv_of
 from tft_core.config import load_settings
 from tft_core.errors import ConfigError, DataError
 from tft_core.schema import finite_or_none
@@ -37,7 +37,10 @@ def signals(arguments: Namespace) -> Answer:
     with Ledger(settings.ledger_path) as ledger:
         if arguments.action == "export":
             if arguments.path is None:
-                raise ConfigError("`tft signals export` must be given a .csv or .parquet path")
+                raise ConfigError(
+                    "`tft signals export` must be given a file, found none; "
+                    "name a .csv or .parquet path"
+                )
             target = ledger.export(arguments.path, revision=arguments.revision)
             return Answer({"path": str(target)}, f"wrote {target}")
         if arguments.action == "verify":
@@ -57,16 +60,10 @@ def track(arguments: Namespace) -> Answer:
     from tft_core.training_pipeline import Workspace
     from tft_core.training_pipeline.tracking import track_published
 
-    fills = None
-    if arguments.fills is not None:
-        path = Path(arguments.fills)
-        if not path.is_file():
-            raise DataError(f"--fills must be a CSV file, found nothing at {path}")
-        fills = pd.read_csv(path)
     report = track_published(
         Workspace.open(load_settings()),
         n_sessions=arguments.sessions,
-        fills=fills,
+        fills=csv_of("--fills", arguments.fills),
         level=arguments.level,
     )
     rows = [{**asdict(t), "verdict": t.verdict} for t in report.tracked]

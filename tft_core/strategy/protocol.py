@@ -220,8 +220,8 @@ class BaseStrategy(ABC):
             ) from error
         if not isinstance(state, dict):
             raise StrategyError(
-                f"{path} must be a JSON object, found {type(state).__name__}; restore it, or remove "
-                "it to start anew"
+                f"{path} must be a JSON object, found {type(state).__name__}; restore it, or "
+                "remove it to start anew"
             )
         return state
 

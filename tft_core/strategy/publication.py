@@ -58,7 +58,7 @@ def metadata_json(signal: Signal) -> str:
         return json.dumps(signal.metadata, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise LedgerError(
-            f"signal metadata of {signal.symbol} must be plain finite JSON, found: {error}"
+            f"signal metadata must be plain finite JSON, found for {signal.symbol}: {error}"
         ) from error
 
 
