@@ -3,7 +3,7 @@
 from argparse import Namespace
 
 from tft_core.cli.answer import Answer, table
-from tft_core.cli.inputs import progress_bar
+from tft_core.cli.progress import progress_bar
 from tft_core.config import load_settings
 from tft_core.schema import LIVE_FOLD
 

@@ -16,7 +16,6 @@ from tft_core.cli.first_config import (
     propose_members,
     write_config_if_none,
 )
-from tft_core.cli.inputs import csv_of
 from tft_core.config import load_settings
 from tft_core.data.quality import quality_summary
 from tft_core.data.report import IngestReport
@@ -43,7 +42,7 @@ def init(arguments: Namespace) -> Answer:
         tempfile.TemporaryDirectory() as scratch,
         MarketDataStore(Path(scratch) / "scratch.duckdb") as store,
     ):
-        store.ingest(arguments.data, instruments=csv_of("--instruments", arguments.instruments))
+        store.ingest(arguments.data, instruments=arguments.instruments)
         spans = store.sql(
             "SELECT symbol, min(date) AS first, max(date) AS last, count(*) AS n "
             "FROM bars GROUP BY symbol ORDER BY symbol"
@@ -97,9 +96,7 @@ def ingest(arguments: Namespace) -> Answer:
             )
         return _ingest_series(arguments.path, settings.store_path)
     with MarketDataStore(settings.store_path) as store:
-        report = store.ingest(
-            arguments.path, instruments=csv_of("--instruments", arguments.instruments)
-        )
+        report = store.ingest(arguments.path, instruments=arguments.instruments)
     return _ingested(report, settings.store_path)
 
 

@@ -59,13 +59,13 @@ def propose_folds(sessions: pd.DatetimeIndex) -> ProposedFolds:
     Raises:
         DataError: The history is too short for any training window.
     """
-    first, last = sessions[0].date(), sessions[-1].date()
-    years = (last - first).days / 365.25
     if len(sessions) < 300:
         raise DataError(
             f"the data must hold at least 300 sessions to propose folds, found {len(sessions)}; "
             "write [folds] by hand"
         )
+    first, last = sessions[0].date(), sessions[-1].date()
+    years = (last - first).days / 365.25
     if years >= 12:
         length, start = "24M", date(last.year, 1, 1)
     elif years >= 6:

@@ -11,7 +11,7 @@ import tomlkit
 
 from tft_core.checkpoint_manager import CheckpointManager
 from tft_core.cli.answer import Answer, table
-from tft_core.cli.inputs import progress_bar
+from tft_core.cli.progress import progress_bar
 from tft_core.config import Settings, load_settings
 from tft_core.data.calendar import horizon_notice
 from tft_core.data.store import MarketDataStore

@@ -6,7 +6,6 @@ from dataclasses import asdict
 import pandas as pd
 
 from tft_core.cli.answer import Answer, table
-from tft_core.cli.inputs import csv_of
 from tft_core.config import load_settings
 from tft_core.errors import ConfigError, DataError
 from tft_core.schema import finite_or_none
@@ -63,7 +62,7 @@ def track(arguments: Namespace) -> Answer:
     report = track_published(
         Workspace.open(load_settings()),
         n_sessions=arguments.sessions,
-        fills=csv_of("--fills", arguments.fills),
+        fills=_fills(arguments.fills),
         level=arguments.level,
     )
     rows = [{**asdict(t), "verdict": t.verdict} for t in report.tracked]
@@ -88,3 +87,14 @@ def track(arguments: Namespace) -> Answer:
         "last": report.last,
     }
     return Answer(data, text, exit_code=1 if report.alarms else 0)
+
+
+def _fills(path: str | None) -> pd.DataFrame | None:
+    if path is None:
+        return None
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:  # pandas' own and bad UTF-8 are ValueErrors
+        raise DataError(
+            f"--fills must be a CSV file, found {path}: {error}; correct the path or the file"
+        ) from error
