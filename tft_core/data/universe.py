@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from tft_core.errors import ConfigError, UnknownSymbolError
+from tft_core.errors import ConfigError, UnknownSymbolError, first_few
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,8 @@ class Universe:
         unknown = sorted(named - set(store_symbols))
         if unknown:
             raise UnknownSymbolError(
-                f"universe must name symbols of the store, found {', '.join(unknown[:5])}"
-                f"{' …' if len(unknown) > 5 else ''}; ingest their bars or correct [universe]"
+                f"universe must name symbols of the store, found {first_few(unknown)}; "
+                "ingest their bars or correct [universe]"
             )
         symbols = tuple(symbol for symbol in store_symbols if symbol in named)
         column = {symbol: i for i, symbol in enumerate(symbols)}
