@@ -97,10 +97,11 @@ def test_a_file_of_instruments_that_makes_no_sense_is_refused_in_one_line(home, 
     error = capsys.readouterr().err
     assert f"{facts} must hold instruments, found an empty file" in error
     assert error.count("\n") == 1
-    facts.write_text("symbol;exchange\nS00;XNYS\n")  # read like any other file
+    facts.write_text("symbol;exchange\nS00;XNYS\n000001;XSHG\n")  # read like any other file
     assert main(["ingest", str(bars), "--instruments", str(facts)]) == 0
     with MarketDataStore(home / "state" / "market.duckdb", read_only=True) as store:
-        assert store.instruments().loc["S00", "exchange"] == "XNYS"
+        exchange = store.instruments()["exchange"]
+    assert (exchange["S00"], exchange["000001"]) == ("XNYS", "XSHG")
 
 
 @pytest.mark.parametrize("fills", [b"", b"session,price\n1,2\n1,2,3\n", b"\xff\xfe\xff", None])
