@@ -124,7 +124,9 @@ def test_a_manifest_cannot_name_files_outside(registry, name):
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EIO])
-@pytest.mark.parametrize("step", ["write_synced", "fsync_directory", "write_tensors"])
+@pytest.mark.parametrize(
+    "step", ["staging.write_synced", "staging.fsync_directory", "manager.write_tensors"]
+)
 def test_a_failing_disk_is_a_typed_error_and_the_old_version_still_loads(
     registry, monkeypatch, code, step
 ):
