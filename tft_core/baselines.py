@@ -1,7 +1,7 @@
 """Rules every report sets beside the network: long-only, 12-month sign, MACD blend.
 
-Raw outputs z in [−1, 1] from closes, volatility-scaled downstream like the network's. NaN
-where the asset has no session or too little history; causal by construction.
+Raw outputs z in [−1, 1] from closes (NaN off session), volatility-scaled downstream like the
+network's. NaN where the asset has no session or too little history. As of: the close of the row.
 """
 
 from collections.abc import Callable
@@ -9,14 +9,15 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float
 
+from tft_core.features.groups.paper import MACD_SCALES
+
 TSMOM_SESSIONS = 252
-MACD_SCALES = ((8, 24), (16, 48), (32, 96))
-"""Short and long half-life scales; the paper prints (16, 28), a misprint of Baz et al."""
 PRICE_STD_SESSIONS, SIGNAL_STD_SESSIONS = 63, 252
+"""As in the Momentum Transformer code; X-Trend's own input (``features.groups.paper``) takes 60."""
 KERNEL_SESSIONS = 252
 """Moving averages are truncated here and renormalised, so history length can't matter."""
 PEAK = 0.89
-"""φ's maximum over y·exp(−y²/4), about √2·e^(−1/2): the blend's divisor."""
+"""Divisor of φ in the paper. y·exp(−y²/4) itself peaks at √2·e^(−1/2) = 0.858, so |φ| < 0.97."""
 
 
 def long_only(close: Float[np.ndarray, "time asset"]) -> Float[np.ndarray, "time asset"]:

@@ -20,6 +20,7 @@ from tft_core.errors import CheckpointError
 MIN_ROWS = 100
 """Fewer traded validation rows tell nothing: confidence is NaN then."""
 N_BINS = 10
+"""Bins of the score that the map is fitted on, filled equally."""
 PRIOR_ROWS = 50.0
 """Rows at one half that each bin is mixed with: labels of one day hang together, so a bin of
 50 rows holds far less than 50 observations."""
@@ -28,7 +29,12 @@ PRIOR_ROWS = 50.0
 def agreement_score(
     z: Float[np.ndarray, " row"], disagreement: Float[np.ndarray, " row"]
 ) -> Float[np.ndarray, " row"]:
-    """|z|·z²/(z² + s²); |z| where disagreement is NaN (a single member)."""
+    """|z|·z²/(z² + s²), in the unit of z; |z| where disagreement is NaN (a single member).
+
+    Args:
+        z: The members' mean output, in [−1, 1].
+        disagreement: Their standard deviation s.
+    """
     square, spread = np.square(z), np.square(np.nan_to_num(disagreement))
     share = np.divide(square, square + spread, out=np.zeros_like(square), where=square > 0)
     return np.abs(z) * share
@@ -39,7 +45,9 @@ class Calibration:
     """Piecewise-linear map from score to hit rate; the nearest knot holds outside of them."""
 
     score: tuple[float, ...]
+    """Knots, ascending."""
     hit_rate: tuple[float, ...]
+    """Probability that the sign is right at each knot, in [0, 1]."""
     n_rows: int
     """Traded validation rows behind it; below ``MIN_ROWS`` there are no knots."""
 
@@ -53,6 +61,8 @@ class Calibration:
         """Isotonic regression of the hit indicator on ten equally filled bins of the score.
 
         Args:
+            z: The members' mean output, in [−1, 1].
+            disagreement: Their standard deviation; NaN for a single member.
             label: Outcome that the sign of ``z`` is held against; a row where either is 0 or
                 unknown was not traded.
 
@@ -88,6 +98,7 @@ class Calibration:
         return np.interp(agreement_score(z, disagreement), self.score, self.hit_rate)
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; ``from_dict`` gives the same map back."""
         return {
             "score": list(self.score), "hit_rate": list(self.hit_rate), "n_rows": self.n_rows
         }  # fmt: skip
@@ -104,7 +115,8 @@ class Calibration:
             n_rows = int(values["n_rows"])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"confidence must have the knots score and hit_rate and n_rows, found {error!r}"
+                f"confidence must have the knots score and hit_rate and n_rows, found {error!r}; "
+                "use another version"
             ) from error
         is_sound = (
             len(score) == len(rate)
@@ -116,6 +128,6 @@ class Calibration:
         if not is_sound:
             raise CheckpointError(
                 "confidence must rise from knot to knot within [0, 1], found score "
-                f"{list(score)[:4]}, hit_rate {list(rate)[:4]}"
+                f"{list(score)[:4]}, hit_rate {list(rate)[:4]}; use another version"
             )
         return cls(score, rate, n_rows)

@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -19,6 +19,7 @@ from tft_core.errors import ConfigError
 
 CONFIG_ENV, PROFILE_ENV, HOME_ENV = "TFT_CONFIG", "TFT_PROFILE", "TFT_HOME"
 ARTIFACTS_ENV, CACHE_ENV = "TFT_ARTIFACTS_URL", "TFT_ARTIFACT_CACHE"
+STUDIES_ENV = "TFT_STUDIES_URL"
 DEFAULT_CONFIG_NAME = "tft.toml"
 
 SECTIONS = (
@@ -61,7 +62,11 @@ class Settings:
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def build(self, cls: type[T], section: str, **overrides: Any) -> T:
-        """Make ``cls`` from a section; keys that ``cls`` does not have are refused."""
+        """Make ``cls`` from a section; ``overrides`` go before what the file says.
+
+        Raises:
+            ConfigError: No such section, or a key or value that ``cls`` refuses.
+        """
         if section not in SECTIONS:
             raise ConfigError(
                 f"config section must be one of {', '.join(SECTIONS)}, found {section!r}"
@@ -71,6 +76,7 @@ class Settings:
 
     @property
     def store_path(self) -> Path:
+        """The market store's DuckDB file."""
         return self.home / "market.duckdb"
 
     @property
@@ -89,23 +95,27 @@ class Settings:
 
     @property
     def checkpoints_dir(self) -> Path:
+        """The registry of trained models."""
         return self.home / "checkpoints"
 
     @property
     def studies_url(self) -> str:
         """Optuna storage: ``$TFT_STUDIES_URL`` (Postgres), else SQLite under the home."""
-        return os.environ.get("TFT_STUDIES_URL", f"sqlite:///{self.home / 'studies.db'}")
+        return os.environ.get(STUDIES_ENV) or f"sqlite:///{self.home / 'studies.db'}"
 
     @property
     def ledger_path(self) -> Path:
+        """The SQLite file of published signals and positions."""
         return self.home / "signals.sqlite"
 
     @property
     def alerts_path(self) -> Path:
+        """The SQLite file of what a person must be told."""
         return self.home / "alerts.sqlite"
 
     @property
     def reports_dir(self) -> Path:
+        """Pages that commands write, beside those of the artifacts."""
         return self.home / "reports"
 
 
@@ -133,6 +143,7 @@ def load_settings(
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file} must be UTF-8 text, found: {error}") from error
     profiles = raw.pop("profile", {})
+    _require_table(profiles, "profile.<name>", file)
     default = raw.pop("default_profile", "demo")
     name = profile or os.environ.get(PROFILE_ENV) or default
     if name not in profiles:
@@ -140,6 +151,8 @@ def load_settings(
             f"profile must be one of {', '.join(sorted(profiles)) or '(none)'} in {file}, "
             f"found {name!r}; set ${PROFILE_ENV} or add [profile.{name}]"
         )
+    for profile_name, tables in profiles.items():
+        _require_table(tables, f"profile.{profile_name}", file)
     for level, tables in (("", raw), *((f"profile.{p}.", t) for p, t in profiles.items())):
         unknown = sorted(set(tables) - set(SECTIONS))
         if unknown:
@@ -147,6 +160,8 @@ def load_settings(
                 f"{file} must hold only the sections {', '.join(SECTIONS)}, "
                 f"found [{level}{unknown[0]}]; remove it or correct the name"
             )
+        for section, values in tables.items():
+            _require_table(values, f"{level}{section}", file)
     overlay = profiles[name]
     sections = {
         section: {**raw.get(section, {}), **overlay.get(section, {})}
@@ -155,6 +170,14 @@ def load_settings(
     }
     state = home or os.environ.get(HOME_ENV) or file.parent / "var"
     return Settings(path=file, profile=name, home=local_directory(state), sections=sections)
+
+
+def _require_table(value: Any, heading: str, file: Path) -> None:
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            f"[{heading}] must be a table of {file}, found {value!r}; write its settings below "
+            "that heading"
+        )
 
 
 def local_directory(named: str | os.PathLike[str]) -> Path:
@@ -172,7 +195,11 @@ def local_directory(named: str | os.PathLike[str]) -> Path:
 
 
 def find_config(path: str | os.PathLike[str] | None = None) -> Path:
-    """The configuration file that ``load_settings`` reads."""
+    """The configuration file that ``load_settings`` reads.
+
+    Raises:
+        ConfigError: There is none where it is named, or in this folder and those above it.
+    """
     named = path or os.environ.get(CONFIG_ENV)
     if named:
         file = Path(named).expanduser().resolve()
@@ -248,7 +275,11 @@ def _coerce(value: Any, hint: Any, *, where: str) -> Any:
         try:
             return date.fromisoformat(value)
         except ValueError as error:
-            raise ConfigError(f"{where} must be an ISO date, found {value!r}") from error
+            raise ConfigError(
+                f"{where} must be an ISO date, found {value!r}; write it as 2024-01-31"
+            ) from error
+    if hint is date and isinstance(value, datetime):  # which is a date too, but compares with none
+        raise ConfigError(f"{where} must be a date without time, found {value}; leave the time out")
     if hint is Any or origin is not None:
         return value
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):

@@ -4,6 +4,13 @@ A message reads ``<thing> must <rule>, found <value>; <what to do>``. Only the e
 (command line, Dagster asset, strategy) catch ``TftError``; nothing in between does.
 """
 
+from collections.abc import Sequence
+
+
+def first_few(names: Sequence[str], most: int = 5) -> str:
+    """Names for a message: so many of them, and … where there are more."""
+    return ", ".join([*names[:most], *(["…"] if len(names) > most else [])])
+
 
 class TftError(Exception):
     """Base of every error this project raises on purpose."""

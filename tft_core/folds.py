@@ -72,6 +72,7 @@ class Fold:
 
     @property
     def is_live(self) -> bool:
+        """True for the fold that trains on everything up to the newest bar."""
         return self.key == LIVE_FOLD
 
 
@@ -107,6 +108,7 @@ class WalkForward:
 
     @property
     def keys(self) -> tuple[str, ...]:
+        """Keys of all folds, in their order."""
         return tuple(fold.key for fold in self.folds)
 
     @property
@@ -133,7 +135,11 @@ class WalkForward:
         return self.keys[: self.keys.index(self.fold(key).key) + 1]
 
     def next_key(self, key: str) -> str:
-        """The key whose feature rows are the test window of a numbered fold."""
+        """The key whose feature rows are the test window of a numbered fold.
+
+        Raises:
+            FoldError: The plan has no such key, or it is ``live``.
+        """
         if self.fold(key).is_live:
             raise FoldError("the live fold must not be walked forward: it has no test window")
         return self.keys[self.keys.index(key) + 1]
@@ -209,6 +215,17 @@ def split_sessions(sessions: pd.DatetimeIndex, fold: Fold, config: FoldConfig) -
         validation=np.arange(val_start, last),
         train=np.arange(first, last),
     )
+
+
+def windows_begun(config: FoldConfig, newest: date) -> int:
+    """Test windows that have begun by a day: what ``n_windows`` should be when that is the newest.
+
+    0 where the anchor itself lies after the day.
+    """
+    begun = 0
+    while shift(config.anchor, config.test_length, begun) <= newest:
+        begun += 1
+    return begun
 
 
 def shift(start: date, length: str, times: int) -> date:

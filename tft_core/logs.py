@@ -23,6 +23,7 @@ class ContextLogger(logging.LoggerAdapter):
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]
     ) -> tuple[Any, MutableMapping[str, Any]]:
+        """The line with its context, as ``logging.LoggerAdapter`` asks for it."""
         known = _known.get()
         if not known:
             return msg, kwargs

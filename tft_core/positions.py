@@ -39,6 +39,7 @@ class PositionConfig:
 
     @property
     def vol_target_daily(self) -> float:
+        """``vol_target`` of one day: a standard deviation grows with the root of time."""
         return self.vol_target / TRADING_DAYS_PER_YEAR**0.5
 
 
@@ -116,6 +117,11 @@ def portfolio_weights(
     A weight changes only on the asset's own sessions: while it doesn't trade, its last
     weight is carried. Before its first session it is 0.
 
+    Args:
+        positions: p, within ± ``max_position``.
+        sigma_daily: σ_t of daily returns; NaN off session and where it is unknown.
+        n_assets: Members of the universe on each day: N.
+
     Source:
         X-Trend (arXiv 2310.10500v2) eq. 2, without the capital drift between sessions.
     """
@@ -139,6 +145,7 @@ class PortfolioReturns:
 
     @property
     def net(self) -> Float[np.ndarray, " time"]:
+        """Returns after costs."""
         return self.gross - self.cost
 
 

@@ -1,7 +1,7 @@
-"""Names, constants and content hashes that every part of the system agrees upon.
+"""Names, constants and stored forms that every part of the system agrees upon.
 
 Only what two or more packages must spell alike belongs here: column names, the trading
-year, the model type, and how a value is turned into a stable hash.
+year, the model type, and how a value becomes stable text, a hash or a time stamp.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +29,9 @@ LABEL_LAG_SESSIONS = 2
 """A decision of session t is entered at the close of t+1, so its label ends at t+2."""
 
 PRICE_COLUMNS = ("open", "high", "low", "close")
-BAR_COLUMNS = ("date", "symbol", *PRICE_COLUMNS, "volume", "open_interest")
+FIELDS = (*PRICE_COLUMNS, "volume", "open_interest")
+"""The numbers of a bar."""
+BAR_COLUMNS = ("date", "symbol", *FIELDS)
 
 
 def canonical_json(value: Any) -> str:
@@ -61,6 +63,11 @@ def file_hash(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def utc_stamp(moment: datetime | None = None) -> str:
+    """An instant as stored documents name it, ISO 8601 to the second; default now, in UTC."""
+    return (moment or datetime.now(UTC)).isoformat(timespec="seconds")
 
 
 def finite_or_none(value: float) -> float | None:

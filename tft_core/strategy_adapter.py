@@ -20,6 +20,7 @@ STRATEGY_MAJOR = 1
 """Part of the id; a new one is a new strategy, with a history of its own."""
 STRATEGY_ID = f"s_tft_{MODEL_TYPE}_v{STRATEGY_MAJOR}"
 CONVICTION_THRESHOLD = 0.3
+"""Share of the largest position, where neither caller nor ``serving`` says otherwise."""
 EXIT_REASONS = ("not_in_universe", "unknown_asset")
 """Status codes after which no answer will come: what was on is closed. Any other reason (a
 holiday, late data) passes, and the position is held."""
@@ -92,7 +93,8 @@ def signals_from(
     limit = _limit(result, max_position)
     if not 0.0 <= conviction_threshold < 1.0:
         raise StrategyError(
-            f"conviction_threshold must lie in [0, 1), found {conviction_threshold}"
+            f"conviction_threshold must lie in [0, 1), found {conviction_threshold}; correct "
+            "serving.conviction_threshold"
         )
     _refuse_bad_result(result, limit)
     before = dict(previous or {})
@@ -207,7 +209,9 @@ class TFTStrategy(BaseStrategy):
         previous = ledger.previous_positions(self.strategy_id, d)
         result = pipeline.predict(d, store, previous=previous)
         if result.date != d:
-            raise StrategyError(f"the prediction must be of {d}, found {result.date}")
+            raise StrategyError(
+                f"the prediction must be of {d}, found {result.date}; no signal was made"
+            )
         signals = signals_from(
             result,
             previous,
@@ -275,7 +279,9 @@ def _direction(position: float) -> str:
 def _limit(result: Prediction, max_position: float | None) -> float:
     limit = result.metadata.get("max_position") if max_position is None else max_position
     if not isinstance(limit, (int, float)) or not 0.0 < limit < math.inf:
-        raise StrategyError(f"max_position must be above 0, found {limit}; give it or a result")
+        raise StrategyError(
+            f"max_position must be above 0, found {limit}; give it, or a result that has it"
+        )
     return float(limit)
 
 

@@ -90,6 +90,36 @@ def test_an_empty_file_is_refused_in_one_line_and_the_store_is_unchanged(home, b
         assert store.data_hash() == before
 
 
+def test_a_file_of_instruments_that_makes_no_sense_is_refused_in_one_line(home, bars, capsys):
+    facts = home / "facts.csv"
+    facts.write_text("")
+    assert main(["ingest", str(bars), "--instruments", str(facts)]) == 1
+    error = capsys.readouterr().err
+    assert f"{facts} must hold instruments, found an empty file" in error
+    assert error.count("\n") == 1
+    facts.write_text("symbol;exchange\nS00;XNYS\n000001;XSHG\n")  # read like any other file
+    assert main(["ingest", str(bars), "--instruments", str(facts)]) == 0
+    with MarketDataStore(home / "state" / "market.duckdb", read_only=True) as store:
+        exchange = store.instruments()["exchange"]
+    assert (exchange["S00"], exchange["000001"]) == ("XNYS", "XSHG")
+
+
+@pytest.mark.parametrize("fills", [b"", b"session,price\n1,2\n1,2,3\n", b"\xff\xfe\xff", None])
+def test_a_file_of_fills_that_makes_no_sense_is_refused_in_one_line(home, capsys, fills):
+    if fills is not None:
+        (home / "fills.csv").write_bytes(fills)
+    assert main(["track", "--fills", "fills.csv"]) == 1
+    error = capsys.readouterr().err
+    assert "--fills must be a CSV file, found fills.csv" in error
+
+
+def test_init_refuses_data_without_a_single_usable_bar(home, capsys):
+    frame = pd.DataFrame({"date": ["2020-01-02"], "symbol": ["A"], "close": [-1.0]})
+    frame.to_csv(home / "negative.csv", index=False)
+    assert main(["init", "--data", "negative.csv", "--output", "my.toml"]) == 1
+    assert "at least 300 sessions to propose folds, found 0" in capsys.readouterr().err
+
+
 def test_a_missing_column_is_named(home, capsys):
     path = home / "no_close.csv"
     pd.DataFrame({"date": ["2020-01-02"], "symbol": ["A"], "open": [1.0]}).to_csv(path)

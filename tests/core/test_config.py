@@ -2,7 +2,7 @@
 
 import shutil
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -63,6 +63,10 @@ def test_a_profile_that_does_not_exist_names_those_that_do(toml):
         ("[flods]\n[profile.small]", r"found \[flods\]"),
         ("[profile.small.flods]", r"found \[profile.small.flods\]"),
         ("folds = ", "must be valid TOML"),
+        ("folds = 3\n[profile.small]", r"\[folds\] must be a table of .*, found 3"),
+        ('profile = "small"', r"\[profile.<name>\] must be a table of .*, found 'small'"),
+        ("[profile]\nsmall = 3", r"\[profile.small\] must be a table of .*, found 3"),
+        ("[profile.small]\nfolds = 3", r"\[profile.small.folds\] must be a table of .*, found 3"),
     ],
 )
 def test_a_file_nobody_could_mean_is_refused(toml, text, message):
@@ -79,6 +83,7 @@ def test_a_file_nobody_could_mean_is_refused(toml, text, message):
         ({"n_windows": True}, "n_windows must be of type int, found True"),
         ({"mode": "c"}, r"mode must be one of \['a', 'b'\], found 'c'"),
         ({"anchor": "soon"}, "anchor must be an ISO date, found 'soon'"),
+        ({"anchor": datetime(2020, 1, 1, 9)}, "anchor must be a date without time, found 2020"),
     ],
 )
 def test_a_wrong_key_or_type_is_refused_with_its_value(toml, values, message):
@@ -88,6 +93,11 @@ def test_a_wrong_key_or_type_is_refused_with_its_value(toml, values, message):
 
 def test_a_whole_number_serves_as_a_float(toml):
     assert load_settings(toml).build(Example, "folds", share=1).share == 1.0
+
+
+def test_an_empty_variable_names_no_storage_of_studies(toml, monkeypatch):
+    monkeypatch.setenv("TFT_STUDIES_URL", "")
+    assert load_settings(toml).studies_url.startswith("sqlite:///")
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path):

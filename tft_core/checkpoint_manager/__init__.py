@@ -2,8 +2,9 @@
 
 ``metadata`` what a checkpoint says of itself, by the rules of ``fields`` · ``weights`` tensors ·
 ``manifest`` the table of contents that is verified · ``layout`` where versions lie · ``staging``
-how one is written · ``reading`` how one is read · ``manager`` the registry · ``promotions`` what
-was in production when · ``documents`` selector and trials · ``atomic`` whole-or-absent files.
+how one is written · ``reading`` how one is read · ``cleaning`` what may be removed ·
+``manager`` the registry · ``promotions`` what was in production when · ``documents`` selector and
+trials · ``atomic`` whole-or-absent files.
 """
 
 from typing import TYPE_CHECKING, Any

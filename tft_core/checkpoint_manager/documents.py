@@ -8,11 +8,21 @@ from tft_core.checkpoint_manager.fields import plain_json
 
 
 def selector_table(selector: Any) -> Any:
+    """A feature selector as plain JSON: what its ``to_dict`` gives, or the data itself.
+
+    Raises:
+        CheckpointError: Something in it is not plain data.
+    """
     table = selector.to_dict() if hasattr(selector, "to_dict") else selector
     return plain_json(table, "feature_selector")
 
 
 def trials_table(study: Any) -> Any:
+    """A study, or a frame of trials, as ``{"columns": […], "rows": [[…]]}``; else the data itself.
+
+    Raises:
+        CheckpointError: Something in it is not plain data.
+    """
     frame = study.trials_dataframe() if hasattr(study, "trials_dataframe") else study
     if not isinstance(frame, pd.DataFrame):
         return plain_json(frame, "optuna_study")

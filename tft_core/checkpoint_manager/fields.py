@@ -45,6 +45,7 @@ class Refused(Exception):
 
 
 def shown(value: Any) -> str:
+    """A value for a message: its text, cut where it is long."""
     if isinstance(value, (str, bytes, list, tuple, dict)) and len(value) > 1000:
         return f"{type(value).__name__} of {len(value)}"  # its text could be as long as a file
     words = repr(value)
@@ -56,6 +57,8 @@ def _encodable(value: str) -> bool:
 
 
 def whole(low: int, high: int = MAX_INTEGER) -> Callable[[Any], int]:
+    """A rule: an integer in [low, high]; NumPy's become plain, a bool is none."""
+
     def check(value: Any) -> int:
         if isinstance(value, np.integer):
             value = int(value)
@@ -67,22 +70,27 @@ def whole(low: int, high: int = MAX_INTEGER) -> Callable[[Any], int]:
 
 
 def text(value: Any) -> str:
+    """A text that is not empty, of at most 1000 characters."""
     if not isinstance(value, str) or not 0 < len(value) <= 1000 or not _encodable(value):
         raise Refused(f"must be a text of 1 to 1000 characters, found {shown(value)}")
     return value
 
 
 def optional_text(value: Any) -> str | None:
+    """As ``text``, or ``None``."""
     return None if value is None else text(value)
 
 
 def model_type(value: Any) -> str:
+    """A name that is a folder's too."""
     if not isinstance(value, str) or not MODEL_TYPE_PATTERN.fullmatch(value):
         raise Refused(f"must be lower-case letters, digits and _, found {shown(value)}")
     return value
 
 
 def one_of(options: tuple[str, ...]) -> Callable[[Any], str]:
+    """A rule: one of these texts."""
+
     def check(value: Any) -> str:
         if value not in options:
             raise Refused(f"must be one of {', '.join(options)}, found {shown(value)}")
@@ -92,6 +100,7 @@ def one_of(options: tuple[str, ...]) -> Callable[[Any], str]:
 
 
 def names(value: Any) -> tuple[str, ...]:
+    """Different texts, at least one."""
     if not isinstance(value, (list, tuple)) or not all(
         isinstance(v, str) and v and _encodable(v) for v in value
     ):
@@ -105,12 +114,14 @@ def names(value: Any) -> tuple[str, ...]:
 
 
 def seeds(value: Any) -> tuple[int, ...]:
+    """One seed of each member of an ensemble."""
     if not isinstance(value, (list, tuple)) or not 0 < len(value) <= _MAX_SEEDS:
         raise Refused(f"must be a list of 1 to {_MAX_SEEDS} seeds, found {shown(value)}")
     return tuple(whole(0)(seed) for seed in value)
 
 
 def figure(value: Any) -> float | None:
+    """A finite number; ``None`` where it is undefined."""
     if value is None:
         return None
     if isinstance(value, (np.floating, np.integer)):
@@ -128,6 +139,7 @@ def is_number(value: Any) -> bool:
 
 
 def iso_date(value: Any) -> str:
+    """A date as ISO text."""
     day = value.isoformat()[:10] if isinstance(value, date) else value
     try:
         valid = isinstance(day, str) and date.fromisoformat(day).isoformat() == day
@@ -139,6 +151,7 @@ def iso_date(value: Any) -> str:
 
 
 def instant(value: Any) -> str:
+    """A time with a zone as ISO text; "" where it is not known yet."""
     if value == "":
         return ""
     try:
@@ -154,6 +167,7 @@ def instant(value: Any) -> str:
 
 
 def table(value: Any) -> dict[str, Any]:
+    """Plain data by text keys, copied."""
     plain = _plain(value, "", 1)
     if not isinstance(plain, dict):
         raise Refused(f"must be a table, found {shown(value)}")
@@ -161,10 +175,12 @@ def table(value: Any) -> dict[str, Any]:
 
 
 def optional_table(value: Any) -> dict[str, Any] | None:
+    """As ``table``, or ``None``."""
     return None if value is None else table(value)
 
 
 def gate(value: Any) -> dict[str, Any] | None:
+    """A verdict of the promotion gate; ``None`` where it has not judged."""
     verdict = optional_table(value)
     if verdict is not None and not isinstance(verdict.get("passed"), bool):
         raise Refused(f"must hold a boolean 'passed', found {shown(verdict.get('passed'))}")
@@ -172,6 +188,7 @@ def gate(value: Any) -> dict[str, Any] | None:
 
 
 def versions(value: Any) -> dict[str, str]:
+    """Library → version."""
     found = table(value)
     for name, version in found.items():
         if not isinstance(version, str):
@@ -180,6 +197,7 @@ def versions(value: Any) -> dict[str, str]:
 
 
 def quantiles(value: Any) -> dict[str, list[float | None]]:
+    """Feature → numbers, ``None`` where undefined."""
     found: dict[str, list[float | None]] = {}
     for name, column in table(value).items():
         if not isinstance(column, list) or not all(q is None or is_number(q) for q in column):

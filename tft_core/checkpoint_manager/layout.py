@@ -34,6 +34,11 @@ class Layout:
     root: Path
 
     def folder(self, model_type: str) -> Path:
+        """Where the versions of a model type lie, whether there are any or not.
+
+        Raises:
+            CheckpointError: No model type is spelt so.
+        """
         if not MODEL_TYPE_PATTERN.fullmatch(model_type):
             raise CheckpointError(
                 f"model_type must be lower-case letters, digits and _, found {model_type!r}"
@@ -41,6 +46,7 @@ class Layout:
         return self.root / model_type
 
     def model_types(self) -> list[str]:
+        """Model types that have a folder, in alphabetic order."""
         with readable(self.root):
             if not self.root.is_dir():
                 return []
@@ -60,11 +66,16 @@ class Layout:
         return sorted((int(match[1]), entry) for match, entry in found if match)
 
     def directories(self, model_type: str | None = None) -> list[Path]:
+        """Directories of the versions of one model type, or of all, ascending in each."""
         kinds = [model_type] if model_type else self.model_types()
         return [directory for kind in kinds for _, directory in self.versions(kind)]
 
     def existing(self, directory: Path) -> Path:
-        """The directory, if there is anything by its name."""
+        """The directory, if there is anything by its name.
+
+        Raises:
+            CheckpointError: There is nothing.
+        """
         if mode_of(directory) is None:
             raise CheckpointError(
                 f"a checkpoint must exist at {directory}, found {self.what_exists()} in "
@@ -73,7 +84,11 @@ class Layout:
         return directory
 
     def resolve(self, target: str | os.PathLike[str] | int, model_type: str) -> Path:
-        """The directory meant by a path, a directory name, ``3`` or ``"v3"``."""
+        """The directory meant by a path, a directory name, ``3`` or ``"v3"``.
+
+        Raises:
+            CheckpointError: No version is meant by it, or two are.
+        """
         folder = self.folder(model_type)
         text = str(target).removeprefix("v")
         if text.isdecimal():

@@ -8,7 +8,8 @@ import os
 import secrets
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
-from datetime import UTC, date, datetime
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from torch import Tensor
 from tft_core.checkpoint_manager import manifest as m
 from tft_core.checkpoint_manager import promotions as p
 from tft_core.checkpoint_manager.atomic import (
-    MAX_JSON_BYTES,
     StrictJsonError,
     dump_json,
     fsync_directory,
@@ -26,8 +26,9 @@ from tft_core.checkpoint_manager.atomic import (
     make_directory,
     write_synced,
 )
+from tft_core.checkpoint_manager.cleaning import TRASH_PREFIX, remove_leftovers, superseded
 from tft_core.checkpoint_manager.documents import selector_table, trials_table
-from tft_core.checkpoint_manager.fields import Refused, plain_json, text
+from tft_core.checkpoint_manager.fields import Refused, text
 from tft_core.checkpoint_manager.layout import Layout, local_root
 from tft_core.checkpoint_manager.metadata import CheckpointMetadata
 from tft_core.checkpoint_manager.reading import (
@@ -37,17 +38,12 @@ from tft_core.checkpoint_manager.reading import (
     read_metadata,
     summary_row,
 )
-from tft_core.checkpoint_manager.staging import (
-    TRASH_PREFIX,
-    disk_errors,
-    remove_leftovers,
-    staged,
-)
+from tft_core.checkpoint_manager.staging import disk_errors, publish, staged
 from tft_core.checkpoint_manager.weights import HasState, state_of
 from tft_core.config import load_settings
 from tft_core.errors import CheckpointError
 from tft_core.models.io import write_tensors
-from tft_core.schema import MODEL_TYPE
+from tft_core.schema import MODEL_TYPE, utc_stamp
 
 
 class CheckpointManager:
@@ -126,9 +122,9 @@ class CheckpointManager:
                     existing = None if force else self._intact(identity, metadata.model_type)
                     if existing is not None:
                         return existing
-                    return self._publish(stage, folder, metadata, identity, documents)
+                    return self._numbered(stage, folder, metadata, identity, documents)
 
-    def _publish(
+    def _numbered(
         self,
         stage: Path,
         folder: Path,
@@ -136,6 +132,7 @@ class CheckpointManager:
         identity: str,
         documents: Mapping[str, bytes],
     ) -> Path:
+        """Publish the stage under its version number; call it with the lock held."""
         taken = self._taken_versions(metadata.model_type)
         version = metadata.version or max(taken, default=0) + 1
         if version in taken:
@@ -143,25 +140,9 @@ class CheckpointManager:
                 f"version must be unused, found {version} taken in {folder}; "
                 "pass metadata with version=0 to get the next one"
             )
-        created = metadata.created_at or datetime.now(UTC).isoformat(timespec="seconds")
+        created = metadata.created_at or utc_stamp()
         final_metadata = metadata.replace(version=version, created_at=created)
-        document = final_metadata.to_json().encode("utf-8")
-        if len(document) > MAX_JSON_BYTES:
-            raise CheckpointError(
-                f"metadata must be at most {MAX_JSON_BYTES} bytes of JSON, found "
-                f"{len(document)}; put bulky tables into extra_files"
-            )
-        write_synced(stage / m.METADATA, document)
-        table = m.Manifest.of(
-            identity, {m.WEIGHTS: stage / m.WEIGHTS, m.METADATA: document, **documents}
-        )
-        write_synced(stage / m.MANIFEST, table.to_bytes())
-        fsync_directory(stage)
-        stamp = datetime.fromisoformat(created).astimezone(UTC)
-        target = folder / f"v{version}_{stamp:%Y%m%dT%H%M%SZ}"
-        stage.rename(target)
-        fsync_directory(folder)
-        return target
+        return publish(stage, folder, final_metadata, identity, documents)
 
     # -- load ----------------------------------------------------------------------------
 
@@ -222,7 +203,11 @@ class CheckpointManager:
     # -- find ----------------------------------------------------------------------------
 
     def latest_path(self, model_type: str = MODEL_TYPE) -> Path:
-        """Directory of the highest version number."""
+        """Directory of the highest version number.
+
+        Raises:
+            CheckpointError: There is no version.
+        """
         versions = self._layout.versions(model_type)
         if not versions:
             raise CheckpointError(
@@ -241,7 +226,7 @@ class CheckpointManager:
             path = self.production_on(session, model_type)
             if path is not None:
                 return path
-        events = p.read_events(self._layout.folder(model_type))
+        events = self.production_history(model_type)
         if not events or session is not None:
             since = f"the first one from {events[0].effective} on" if events else "none"
             raise CheckpointError(
@@ -253,7 +238,7 @@ class CheckpointManager:
 
     def production_path_or_none(self, model_type: str = MODEL_TYPE) -> Path | None:
         """As ``production_path``; ``None`` where nothing was ever promoted."""
-        events = p.read_events(self._layout.folder(model_type))
+        events = self.production_history(model_type)
         return self._promoted_path(events[-1], model_type) if events else None
 
     def path_of(self, target: str | os.PathLike[str] | int, model_type: str = MODEL_TYPE) -> Path:
@@ -262,16 +247,20 @@ class CheckpointManager:
 
     def production_on(self, session: date, model_type: str = MODEL_TYPE) -> Path | None:
         """Directory of the version that was promoted as of a session; ``None`` before any."""
-        event = p.event_on(p.read_events(self._layout.folder(model_type)), session)
+        event = p.event_on(self.production_history(model_type), session)
         return None if event is None else self._promoted_path(event, model_type)
 
     def production_history(self, model_type: str = MODEL_TYPE) -> list[p.PromotionEvent]:
-        """Every promotion and rollback, oldest first."""
+        """Every promotion and rollback, oldest first.
+
+        Raises:
+            CheckpointError: The record is damaged.
+        """
         return p.read_events(self._layout.folder(model_type))
 
     def rolled_back_versions(self, model_type: str = MODEL_TYPE) -> dict[int, str]:
         """Versions taken out of production and not promoted since → the reason."""
-        events = p.read_events(self._layout.folder(model_type))
+        events = self.production_history(model_type)
         return {v: event.reason for v, event in p.rolled_back(events).items()}
 
     def find(self, content_hash: str, model_type: str | None = None) -> Path | None:
@@ -347,42 +336,21 @@ class CheckpointManager:
         _check_reason(reason, "the version is promoted")
         directory = self.path_of(target, model_type)
         with disk_errors(directory), self._locked(model_type):
-            problems = self.verify(directory)
-            if problems:
-                raise CheckpointError("; ".join(problems))
+            self._require_sound(directory)
             manifest = m.read_manifest(directory)
-            metadata = read_metadata(directory, manifest)
-            events = p.read_events(self._layout.folder(model_type))
-            stack = p.promoted_stack(events)
-            current = stack[-1] if stack else None
-            if current is not None and current.manifest_hash == manifest.own_hash:
-                return directory
-            withdrawn = p.rolled_back(events).get(metadata.version)
-            if withdrawn is not None and not override:
-                raise CheckpointError(
-                    f"v{metadata.version} must not have been rolled back, found it rolled back "
-                    f"at {withdrawn.recorded_at} ({withdrawn.reason}); promote it with "
-                    "override=True if that is settled"
-                )
-            verdict = p.passed_gate(
-                gate if gate is not None else metadata.gate,
-                status="candidate" if gate is not None else metadata.status,
-                override=override,
-                name=directory.name,
-            )
-            seen = date.fromisoformat(metadata.trained_through)
-            event = p.PromotionEvent(
-                action="promote",
-                version=metadata.version,
-                directory=directory.name,
-                manifest_hash=manifest.own_hash,
-                effective=p.effective_date(effective, seen, events),
-                recorded_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            events = self.production_history(model_type)
+            event = p.promotion(
+                directory.name,
+                manifest.own_hash,
+                read_metadata(directory, manifest),
+                events,
                 reason=reason,
-                gate=plain_json(verdict, "gate"),
-                overridden=verdict is None or verdict.get("passed") is not True,
+                effective=effective,
+                gate=gate,
+                override=override,
             )
-            p.write_events(self._layout.folder(model_type), [*events, event])
+            if event is not None:
+                p.write_events(self._layout.folder(model_type), [*events, event])
         return directory
 
     def rollback(self, reason: str, *, model_type: str = MODEL_TYPE) -> Path:
@@ -405,19 +373,13 @@ class CheckpointManager:
                 )
             previous = stack[-2]
             directory = self._promoted_path(previous, model_type)
-            problems = self.verify(directory)
-            if problems:
-                raise CheckpointError("; ".join(problems))
-            event = p.PromotionEvent(
+            self._require_sound(directory)
+            event = replace(
+                previous,
                 action="rollback",
-                version=previous.version,
-                directory=previous.directory,
-                manifest_hash=previous.manifest_hash,
                 effective=p.effective_date(None, date.min, events),
-                recorded_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                recorded_at=utc_stamp(),
                 reason=reason,
-                gate=previous.gate,
-                overridden=previous.overridden,
             )
             p.write_events(folder, [*events, event])
         return directory
@@ -438,6 +400,9 @@ class CheckpointManager:
         Args:
             dry_run: Only say what would be removed.
             in_use: Names of directories that something refers to; they stay.
+
+        Raises:
+            CheckpointError: ``keep`` is below 1, or the disk refuses.
         """
         if keep < 1:
             raise CheckpointError(f"keep must be at least 1, found {keep}")
@@ -448,17 +413,10 @@ class CheckpointManager:
                 continue
             with disk_errors(folder), self._locked(kind):
                 staying = {event.directory for event in p.read_events(folder)} | set(in_use)
-                groups: dict[tuple[str, str], list[Path]] = {}
-                for row in self.list_checkpoints(kind):
-                    if row["status"] != "damaged":
-                        key = (row["fold"], row["procedure"])
-                        groups.setdefault(key, []).append(row["path"])
-                for directories in groups.values():
-                    for directory in directories[:-keep]:
-                        if directory.name not in staying:
-                            if not dry_run:
-                                directory.rename(folder / f"{TRASH_PREFIX}{secrets.token_hex(6)}")
-                            removed.append(directory)
+                for directory in superseded(self.list_checkpoints(kind), keep, staying):
+                    if not dry_run:
+                        directory.rename(folder / f"{TRASH_PREFIX}{secrets.token_hex(6)}")
+                    removed.append(directory)
                 if dry_run:
                     continue
                 fsync_directory(folder)
@@ -474,9 +432,14 @@ class CheckpointManager:
             CheckpointError,
         )
 
+    def _require_sound(self, directory: Path) -> None:
+        problems = self.verify(directory)
+        if problems:
+            raise CheckpointError("; ".join(problems))
+
     def _taken_versions(self, model_type: str) -> set[int]:
         taken = {version for version, _ in self._layout.versions(model_type)}
-        return taken | {event.version for event in p.read_events(self._layout.folder(model_type))}
+        return taken | {event.version for event in self.production_history(model_type)}
 
     def _intact(self, identity: str, model_type: str) -> Path | None:
         directory = self.find(identity, model_type)

@@ -22,7 +22,7 @@ from tft_core.checkpoint_manager.atomic import (
     load_json,
 )
 from tft_core.errors import CheckpointError
-from tft_core.schema import content_hash
+from tft_core.schema import content_hash, file_hash
 
 MANIFEST = "MANIFEST.json"
 WEIGHTS = "model.safetensors"
@@ -44,6 +44,7 @@ class Entry:
     """One file of a checkpoint."""
 
     sha256: str
+    """Of its bytes, in hex."""
     size_bytes: int
 
 
@@ -55,6 +56,7 @@ class Manifest:
     """Identity of the model: weights and the content fields of its metadata."""
     files: dict[str, Entry]
     own_hash: str
+    """SHA-256 of all of the above."""
 
     @classmethod
     def of(cls, identity: str, files: Mapping[str, bytes | Path]) -> "Manifest":
@@ -63,11 +65,16 @@ class Manifest:
         return cls(identity, entries, content_hash(_body(identity, entries)))
 
     def to_bytes(self) -> bytes:
+        """The file's content; there is one for each manifest."""
         return dump_json({**_body(self.content_hash, self.files), "sha256": self.own_hash})
 
     @classmethod
     def from_bytes(cls, data: bytes, where: Path) -> "Manifest":
-        """Parse a manifest; any byte that our writer would not have written is refused."""
+        """Parse a manifest; any byte that our writer would not have written is refused.
+
+        Raises:
+            CheckpointError: It is damaged, or lists what no checkpoint holds.
+        """
         try:
             table = load_json(data, max_bytes=_MAX_MANIFEST_BYTES)
             entries = {
@@ -98,12 +105,18 @@ class Manifest:
             check_size(name, entry.size_bytes)
         for name in (WEIGHTS, METADATA):
             if name not in entries:
-                raise CheckpointError(f"{where / MANIFEST} must list {name}, found it missing")
+                raise CheckpointError(
+                    f"{where / MANIFEST} must list {name}, found it missing; use another version"
+                )
         return manifest
 
 
 def check_name(name: str) -> None:
-    """Refuse a file name that could leave the directory or hide in it."""
+    """Refuse a file name that could leave the directory or hide in it.
+
+    Raises:
+        CheckpointError: It could.
+    """
     if not _NAME.fullmatch(name) or name == MANIFEST:
         raise CheckpointError(
             "a checkpoint's file name must be plain letters, digits, '.', '_' and '-', "
@@ -112,7 +125,11 @@ def check_name(name: str) -> None:
 
 
 def check_size(name: str, size_bytes: int) -> None:
-    """Refuse a file that is larger than its kind may be."""
+    """Refuse a file that is larger than its kind may be.
+
+    Raises:
+        CheckpointError: It is.
+    """
     limit = {WEIGHTS: MAX_WEIGHTS_BYTES, METADATA: MAX_JSON_BYTES}.get(name, MAX_DOCUMENT_BYTES)
     if size_bytes > limit:
         raise CheckpointError(f"{name} must be at most {limit} bytes, found {size_bytes}")
@@ -195,7 +212,11 @@ def read_regular(path: Path, limit: int, exactly: int | None = None) -> bytes:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Errors of a disk that can't be read, as ours."""
+    """Errors of a disk that can't be read, as ours.
+
+    Raises:
+        CheckpointError: In place of what the file system raised.
+    """
     try:
         yield
     except OSError as error:
@@ -203,7 +224,11 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def mode_of(path: Path) -> int | None:
-    """Kind and permissions of what is there (a link is a link); ``None`` for nothing."""
+    """Kind and permissions of what is there (a link is a link); ``None`` for nothing.
+
+    Raises:
+        CheckpointError: The disk does not tell.
+    """
     try:
         return path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -225,9 +250,7 @@ def _kind(mode: int | None) -> str:
 def _entry(source: bytes | Path) -> Entry:
     if isinstance(source, bytes):
         return Entry(hashlib.sha256(source).hexdigest(), len(source))
-    with source.open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    return Entry(digest, source.stat().st_size)
+    return Entry(file_hash(source), source.stat().st_size)
 
 
 def _body(identity: str, entries: Mapping[str, Entry]) -> dict[str, Any]:

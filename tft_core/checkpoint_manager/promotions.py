@@ -22,8 +22,9 @@ from tft_core.checkpoint_manager.atomic import (
 from tft_core.checkpoint_manager.fields import Refused
 from tft_core.checkpoint_manager.layout import VERSION_DIR
 from tft_core.checkpoint_manager.manifest import mode_of, read_regular
+from tft_core.checkpoint_manager.metadata import CheckpointMetadata
 from tft_core.errors import CheckpointError
-from tft_core.schema import content_hash
+from tft_core.schema import content_hash, utc_stamp
 
 PROMOTIONS = "promotions.json"
 _RECORD_VERSION = 1
@@ -51,6 +52,7 @@ class PromotionEvent:
 
     @property
     def effective_date(self) -> date:
+        """``effective`` as a date."""
         return date.fromisoformat(self.effective)
 
 
@@ -119,7 +121,11 @@ def _check_event(event: PromotionEvent) -> None:
 
 
 def write_events(folder: Path, events: Sequence[PromotionEvent]) -> None:
-    """Replace the record atomically; call it with the registry's lock held."""
+    """Replace the record atomically; call it with the registry's lock held.
+
+    Raises:
+        CheckpointError: The record has become larger than a reader would take.
+    """
     rows = [asdict(event) for event in events]
     table = {"record_version": _RECORD_VERSION, "events": rows, "sha256": content_hash(rows)}
     document = dump_json(table)
@@ -139,26 +145,79 @@ def event_on(events: Sequence[PromotionEvent], session: date) -> PromotionEvent 
 
 def promoted_stack(events: Sequence[PromotionEvent]) -> list[PromotionEvent]:
     """Promotions not rolled back, oldest first; the last one is in production."""
-    stack: list[PromotionEvent] = []
-    for event in events:
-        if event.action == "promote":
-            stack.append(event)
-        else:
-            stack.pop()
-    return stack
+    return _replayed(events)[0]
 
 
 def rolled_back(events: Sequence[PromotionEvent]) -> dict[int, PromotionEvent]:
     """Versions taken out of production and not promoted again since → the rollback."""
-    withdrawn: dict[int, PromotionEvent] = {}
+    return _replayed(events)[1]
+
+
+def _replayed(
+    events: Sequence[PromotionEvent],
+) -> tuple[list[PromotionEvent], dict[int, PromotionEvent]]:
     stack: list[PromotionEvent] = []
+    withdrawn: dict[int, PromotionEvent] = {}
     for event in events:
         if event.action == "promote":
             stack.append(event)
             withdrawn.pop(event.version, None)
         else:
             withdrawn[stack.pop().version] = event
-    return withdrawn
+    return stack, withdrawn
+
+
+def promotion(
+    directory: str,
+    manifest_hash: str,
+    metadata: CheckpointMetadata,
+    events: Sequence[PromotionEvent],
+    *,
+    reason: str,
+    effective: date | str | None,
+    gate: Mapping[str, Any] | None,
+    override: bool,
+) -> PromotionEvent | None:
+    """The event that puts a version into production; ``None`` where it is there already.
+
+    Args:
+        directory: Name of the version's directory.
+        manifest_hash: Its manifest's own hash.
+        metadata: Its metadata.
+        events: What was recorded before.
+        reason: As in ``CheckpointManager.promote``, like the others.
+
+    Raises:
+        CheckpointError: It was rolled back, has not passed the gate, or has trained on sessions
+            after ``effective``.
+    """
+    in_production, withdrawn = _replayed(events)
+    if in_production and in_production[-1].manifest_hash == manifest_hash:
+        return None
+    rollback = withdrawn.get(metadata.version)
+    if rollback is not None and not override:
+        raise CheckpointError(
+            f"v{metadata.version} must not have been rolled back, found it rolled back "
+            f"at {rollback.recorded_at} ({rollback.reason}); promote it with "
+            "override=True if that is settled"
+        )
+    verdict = _passed_gate(
+        gate if gate is not None else metadata.gate,
+        status="candidate" if gate is not None else metadata.status,
+        override=override,
+        name=directory,
+    )
+    return PromotionEvent(
+        action="promote",
+        version=metadata.version,
+        directory=directory,
+        manifest_hash=manifest_hash,
+        effective=effective_date(effective, date.fromisoformat(metadata.trained_through), events),
+        recorded_at=utc_stamp(),
+        reason=reason,
+        gate=fields.plain_json(verdict, "gate"),
+        overridden=verdict is None or verdict.get("passed") is not True,
+    )
 
 
 def effective_date(
@@ -181,7 +240,9 @@ def effective_date(
     try:
         wish = asked if isinstance(asked, date) else date.fromisoformat(asked)
     except ValueError as error:
-        raise CheckpointError(f"effective must be an ISO date, found {asked!r}") from error
+        raise CheckpointError(
+            f"effective must be an ISO date, found {asked!r}; write it as 2024-01-31"
+        ) from error
     if wish < trained_through:
         raise CheckpointError(
             f"effective must not lie before {trained_through}, the newest session the weights "
@@ -190,7 +251,7 @@ def effective_date(
     return max(wish, last).isoformat()
 
 
-def passed_gate(
+def _passed_gate(
     gate: Mapping[str, Any] | None, *, status: str, override: bool, name: str
 ) -> dict[str, Any] | None:
     """The verdict a promotion relies on.

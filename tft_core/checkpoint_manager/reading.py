@@ -32,6 +32,11 @@ def checkpoint_content_hash(
 
 
 def load_version(directory: Path) -> tuple[dict[str, Tensor], CheckpointMetadata, Manifest]:
+    """Weights, metadata and manifest of one version, every file of it verified.
+
+    Raises:
+        CheckpointError: A file is damaged, extra, missing or a link; it is named.
+    """
     manifest = read_manifest(directory)
     metadata = read_metadata(directory, manifest)
     for name in manifest.files:
@@ -42,6 +47,11 @@ def load_version(directory: Path) -> tuple[dict[str, Tensor], CheckpointMetadata
 
 
 def read_metadata(directory: Path, manifest: Manifest) -> CheckpointMetadata:
+    """The verified metadata of one version.
+
+    Raises:
+        CheckpointError: The file is damaged, or breaks a rule of ``CheckpointMetadata``.
+    """
     data = read_verified(directory, manifest, METADATA)
     try:
         return CheckpointMetadata.from_json(data)
@@ -52,6 +62,7 @@ def read_metadata(directory: Path, manifest: Manifest) -> CheckpointMetadata:
 def summary_row(
     model_type: str, version: int, directory: Path, events: Sequence[PromotionEvent]
 ) -> dict[str, Any]:
+    """One row of ``CheckpointManager.list_checkpoints``; a damaged version has a ``problem``."""
     row: dict[str, Any] = {
         "path": directory,
         "model_type": model_type,

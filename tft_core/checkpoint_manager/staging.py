@@ -1,23 +1,25 @@
-"""The directory that a version is written in before readers can see it."""
+"""How a version is written: in a directory that readers don't see, then renamed into place."""
 
 import os
 import re
 import secrets
 import shutil
 import socket
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from safetensors import SafetensorError
 
+from tft_core.checkpoint_manager.atomic import MAX_JSON_BYTES, fsync_directory, write_synced
+from tft_core.checkpoint_manager.manifest import MANIFEST, METADATA, WEIGHTS, Manifest
+from tft_core.checkpoint_manager.metadata import CheckpointMetadata
 from tft_core.errors import CheckpointError
 
 STAGE_PREFIX = ".stage-"
-TRASH_PREFIX = ".trash-"
-_WRITER = re.compile(re.escape(STAGE_PREFIX) + r"(\w+)-([0-9]{1,9})-[0-9a-f]+")
-_ABANDONED_AFTER_S = 24 * 3600.0
+WRITER = re.compile(re.escape(STAGE_PREFIX) + r"(\w+)-([0-9]{1,9})-[0-9a-f]+")
+"""Name of a stage: its writer's host and process id."""
 
 
 @contextmanager
@@ -32,8 +34,51 @@ def staged(folder: Path) -> Iterator[Path]:
             shutil.rmtree(stage, ignore_errors=True)  # gc takes what a failing disk leaves
 
 
+def publish(
+    stage: Path,
+    folder: Path,
+    metadata: CheckpointMetadata,
+    identity: str,
+    documents: Mapping[str, bytes],
+) -> Path:
+    """Complete a stage that holds weights and documents, and rename it to its version's name.
+
+    Args:
+        folder: The model type's directory, whose lock is held.
+        metadata: With its version number and time of creation.
+        identity: Content hash of weights and metadata.
+        documents: The other files of the stage, for the manifest.
+
+    Returns:
+        The version's directory, which readers see whole from now on.
+
+    Raises:
+        CheckpointError: The metadata is larger than a reader would take.
+    """
+    document = metadata.to_json().encode("utf-8")
+    if len(document) > MAX_JSON_BYTES:
+        raise CheckpointError(
+            f"metadata must be at most {MAX_JSON_BYTES} bytes of JSON, found "
+            f"{len(document)}; put bulky tables into extra_files"
+        )
+    write_synced(stage / METADATA, document)
+    files = {WEIGHTS: stage / WEIGHTS, METADATA: document, **documents}
+    write_synced(stage / MANIFEST, Manifest.of(identity, files).to_bytes())
+    fsync_directory(stage)
+    created = datetime.fromisoformat(metadata.created_at).astimezone(UTC)
+    target = folder / f"v{metadata.version}_{created:%Y%m%dT%H%M%SZ}"
+    stage.rename(target)
+    fsync_directory(folder)
+    return target
+
+
 @contextmanager
 def disk_errors(where: Path) -> Iterator[None]:
+    """Errors of a disk that can't be written, as ours.
+
+    Raises:
+        CheckpointError: In place of what the file system or safetensors raised.
+    """
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -44,36 +89,5 @@ def disk_errors(where: Path) -> Iterator[None]:
 
 
 def host_name() -> str:
+    """This machine's name, in letters that a file name may hold."""
     return re.sub(r"[^A-Za-z0-9]", "_", socket.gethostname())[:40] or "host"
-
-
-def is_abandoned(entry: Path) -> bool:
-    """True for what a dead writer left: its process is gone, or a day has passed."""
-    if entry.name.endswith(".tmp") and entry.name.startswith("."):
-        return True  # only written under the lock that gc holds
-    if not entry.name.startswith(STAGE_PREFIX):
-        return False
-    if time.time() - entry.lstat().st_mtime > _ABANDONED_AFTER_S:
-        return True
-    writer = _WRITER.fullmatch(entry.name)
-    return writer is not None and writer[1] == host_name() and not _is_alive(int(writer[2]))
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete what killed writers and earlier clean-ups left; call it with the lock held."""
-    for entry in list(folder.iterdir()):
-        if entry.name.startswith(TRASH_PREFIX) or is_abandoned(entry):
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()

@@ -13,7 +13,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from tft_core.checkpoint_manager.atomic import MAX_JSON_BYTES, load_json
-from tft_core.errors import CheckpointError
+from tft_core.errors import CheckpointError, first_few
 
 _TYPES = frozenset(
     {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool}
@@ -67,7 +67,7 @@ def check_state(state: Mapping[str, Tensor], what: str) -> None:
     if bad:
         raise CheckpointError(
             f"{what} must be finite real numbers of a common type, found others in "
-            f"{', '.join(bad[:5])}{' …' if len(bad) > 5 else ''} "
+            f"{first_few(bad)} "
             f"({len(bad)} of {len(state)} tensors); train again"
         )
 

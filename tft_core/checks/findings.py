@@ -26,6 +26,7 @@ class Finding:
     """The figures behind it, plain JSON."""
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; undefined figures become ``None``."""
         return {
             "code": self.code,
             "severity": self.severity,

@@ -43,6 +43,7 @@ class GateConfig:
     min_common_days: int = 60
     """With fewer common days no comparison is possible, and the gate stays closed."""
     n_bootstrap: int = 2_000
+    """Resamples behind that interval."""
     seed: int = 20_240_328
 
     def __post_init__(self) -> None:
@@ -60,7 +61,9 @@ class GateRule:
     passed: bool
     message: str
     value: float = float("nan")
+    """The figure looked at; NaN where there is none."""
     limit: float = float("nan")
+    """What it is held against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class GateVerdict:
 
     @property
     def passed(self) -> bool:
+        """True if there are rules and all of them hold."""
         return bool(self.rules) and all(rule.passed for rule in self.rules)
 
     @property
@@ -80,6 +84,7 @@ class GateVerdict:
 
     @property
     def sentence(self) -> str:
+        """The verdict in words, with the message of each rule that fails."""
         if self.passed:
             return f"All {len(self.rules)} rules of the gate hold."
         failed = "; ".join(rule.message for rule in self.reasons)
@@ -104,6 +109,7 @@ class GateVerdict:
         )
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; ``from_dict`` gives the same verdict back."""
         rules = [
             {
                 "code": r.code,
@@ -123,6 +129,7 @@ class GateVerdict:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "GateVerdict":
+        """Inverse of ``to_dict``."""
         return cls(
             tuple(
                 GateRule(

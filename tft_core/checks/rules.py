@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tft_core.checks.findings import Finding, Severity
+from tft_core.errors import first_few
 from tft_core.feature_selection.report import NOT_ABOVE_CHANCE, StabilityReport
 from tft_core.schema import finite_or_none
 
@@ -66,14 +67,13 @@ def bars_are_sane(
             )
         )
     if late_share is not None and (late := late_share.index[late_share > 0.5].tolist()):
-        shown = ", ".join(late[:5]) + (", …" if len(late) > 5 else "")
         found.append(
             Finding(
                 f"{check}.known_too_late",
                 "error",
-                f"bars of {shown} become known after their session day, so no decision can use "
-                "them; take them out of [universe] and load them with `tft ingest --series`, or "
-                "correct publication_lag_days or available_at",
+                f"bars of {first_few(late)} become known after their session day, so no decision "
+                "can use them; take them out of [universe] and load them with `tft ingest "
+                "--series`, or correct publication_lag_days or available_at",
                 {"symbols": late},
             )
         )
@@ -86,11 +86,10 @@ def bars_are_sane(
 def _named(
     check: str, code: str, severity: Severity, symbols: list[str], n_symbols: int
 ) -> Finding:
-    shown = ", ".join(symbols[:5]) + (", …" if len(symbols) > 5 else "")
     return Finding(
         f"{check}.{code}",
         severity,
-        f"{code.replace('_', ' ')} in {len(symbols)} of {n_symbols} symbols: {shown}; "
+        f"{code.replace('_', ' ')} in {len(symbols)} of {n_symbols} symbols: {first_few(symbols)}; "
         "look at the quality table",
         {"symbols": symbols},
     )

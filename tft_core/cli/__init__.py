@@ -69,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The command line: each command's arguments, and the function that answers it."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="answer as one JSON value")
     common.add_argument("--verbose", action="store_true", help="log what is being done")

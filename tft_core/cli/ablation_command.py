@@ -1,11 +1,9 @@
 """Command ``ablation``: does training on fewer features help?"""
 
-import sys
 from argparse import Namespace
 
-from tqdm import tqdm
-
 from tft_core.cli.answer import Answer, table
+from tft_core.cli.progress import progress_bar
 from tft_core.config import load_settings
 from tft_core.schema import LIVE_FOLD
 
@@ -20,15 +18,9 @@ def ablation(arguments: Namespace) -> Answer:
     config = AblationConfig(
         sizes=tuple(arguments.sizes), n_draws=arguments.draws, n_seeds=arguments.seeds
     )
-    with tqdm(total=1, unit="run", disable=not sys.stderr.isatty(), desc="tft ablation") as bar:
-
-        def show(line: str, done: int, total: int) -> None:
-            bar.total = total
-            bar.set_description(line)
-            bar.update(done - bar.n)
-
+    with progress_bar("tft ablation", unit="run") as show:
         result = ablate(Workspace.open(settings), key, config, show)
-    page = result.write(settings.home / "reports" / f"ablation-{key}")
+    page = result.write(settings.reports_dir / f"ablation-{key}")
     text = (
         f"{result.sentence}\n{table(result.arms)}\n"
         f"{table(result.comparisons.set_index('arm'))}\nreport: {page}"

@@ -1,29 +1,30 @@
-"""Commands about data: ``init``, ``sample``, ``ingest``, ``audit``."""
+"""Commands about data: ``init``, ``sample``, ``ingest``, ``quality``, ``audit``."""
 
 import json
 import tempfile
 from argparse import Namespace
-from datetime import date
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 import pandas as pd
 import tomlkit
-from tomlkit.items import AoT
 
 from tft_core.cli.answer import Answer, table
-from tft_core.cli.first_config import default_config_text, write_config_if_none
+from tft_core.cli.first_config import (
+    default_config_text,
+    propose_folds,
+    propose_members,
+    write_config_if_none,
+)
 from tft_core.config import load_settings
 from tft_core.data.quality import quality_summary
 from tft_core.data.report import IngestReport
 from tft_core.data.sample import load_sample
 from tft_core.data.store import MarketDataStore
 from tft_core.data.universe import Universe, UniverseConfig
-from tft_core.errors import ConfigError, DataError
+from tft_core.errors import ConfigError
 from tft_core.features.builder import FeatureConfig, MegaFeatureBuilder
 from tft_core.features.sampled_audit import audit_cuts, sampled_audit, tables_that_look_ahead
-from tft_core.folds import shift
 from tft_core.reports.quality_page import BarsView, data_quality_page
 
 
@@ -41,7 +42,7 @@ def init(arguments: Namespace) -> Answer:
         tempfile.TemporaryDirectory() as scratch,
         MarketDataStore(Path(scratch) / "scratch.duckdb") as store,
     ):
-        store.ingest(arguments.data, instruments=_instruments(arguments.instruments))
+        store.ingest(arguments.data, instruments=arguments.instruments)
         spans = store.sql(
             "SELECT symbol, min(date) AS first, max(date) AS last, count(*) AS n "
             "FROM bars GROUP BY symbol ORDER BY symbol"
@@ -49,7 +50,7 @@ def init(arguments: Namespace) -> Answer:
         sessions = store.session_dates()
     folds = propose_folds(sessions)
     document["folds"].update(folds)
-    document["universe"]["members"] = _members(spans)
+    document["universe"]["members"] = propose_members(spans)
     document["operations"]["first_session"] = folds["anchor"]
     if folds["train_length"] == "expanding":  # too short a history for a profile's own length
         for profile in document["profile"].values():
@@ -62,47 +63,6 @@ def init(arguments: Namespace) -> Answer:
         + (f" --instruments {arguments.instruments}" if arguments.instruments else "")
     )
     return Answer({"path": str(target), "folds": folds, "n_symbols": len(spans)}, text)
-
-
-class ProposedFolds(TypedDict):
-    """The section ``[folds]`` of a new configuration."""
-
-    anchor: date
-    test_length: str
-    train_length: str
-    n_windows: int
-
-
-def propose_folds(sessions: pd.DatetimeIndex) -> ProposedFolds:
-    """Three complete test windows and a running one that end with the newest session.
-
-    Windows take two years where the history is long, else about a sixth of it.
-
-    Raises:
-        DataError: The history is too short for any training window.
-    """
-    first, last = sessions[0].date(), sessions[-1].date()
-    years = (last - first).days / 365.25
-    if len(sessions) < 300:
-        raise DataError(
-            f"the data must hold at least 300 sessions to propose folds, found {len(sessions)}; "
-            "write [folds] by hand"
-        )
-    if years >= 12:
-        length, start = "24M", date(last.year, 1, 1)
-    elif years >= 6:
-        length, start = "12M", date(last.year, 1, 1)
-    else:
-        n_days = max(21, len(sessions) // 12)
-        length = f"{n_days}B"
-        start = shift(last, f"{max(n_days // 2, 1)}B", -1)
-    anchor = shift(start, length, -3)
-    return {
-        "anchor": anchor,
-        "test_length": length,
-        "train_length": "120M" if years >= 20 else "expanding",
-        "n_windows": 4,
-    }
 
 
 def sample(arguments: Namespace) -> Answer:
@@ -131,10 +91,12 @@ def ingest(arguments: Namespace) -> Answer:
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     if arguments.series:
         if arguments.instruments is not None:
-            raise ConfigError("--series must stand without --instruments; a series has no exchange")
+            raise ConfigError(
+                "--series must stand without --instruments, found both; a series has no exchange"
+            )
         return _ingest_series(arguments.path, settings.store_path)
     with MarketDataStore(settings.store_path) as store:
-        report = store.ingest(arguments.path, instruments=_instruments(arguments.instruments))
+        report = store.ingest(arguments.path, instruments=arguments.instruments)
     return _ingested(report, settings.store_path)
 
 
@@ -207,32 +169,6 @@ def _audit_table(result: pd.DataFrame) -> pd.DataFrame:
     shown["max_difference"] = shown["max_difference"].map("{:.0e}".format)
     shown["first_date"] = pd.to_datetime(shown["first_date"]).dt.date.astype(object)
     return shown
-
-
-def _instruments(path: str | None) -> pd.DataFrame | None:
-    if path is None:
-        return None
-    file = Path(path)
-    if not file.is_file():
-        raise DataError(f"--instruments must be a CSV file, found nothing at {file}")
-    return pd.read_csv(file)
-
-
-def _members(spans: pd.DataFrame) -> AoT:
-    """Universe members by their dated span: what ended long before the newest bar has ended."""
-    first, last = pd.to_datetime(spans["first"]), pd.to_datetime(spans["last"])
-    ended = last < last.max() - pd.Timedelta(days=60)
-    members = tomlkit.aot()
-    dated = spans.assign(since=first, until=last.where(ended, pd.NaT))
-    for _, group in dated.groupby(["since", "until"], dropna=False):
-        since, until = group["since"].iloc[0], group["until"].iloc[0]
-        member = tomlkit.table()
-        member["symbols"] = group["symbol"].tolist()
-        member["since"] = since.date()
-        if not pd.isna(until):
-            member["until"] = until.date()
-        members.append(member)
-    return members
 
 
 def _ingest_series(path: str, store_path: Path) -> Answer:

@@ -1,6 +1,5 @@
 """Commands about models: ``run``, ``predict``, ``checkpoints``, ``doctor``."""
 
-import sys
 from argparse import Namespace
 from dataclasses import asdict
 from datetime import date
@@ -9,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import tomlkit
-from tqdm import tqdm
 
 from tft_core.checkpoint_manager import CheckpointManager
 from tft_core.cli.answer import Answer, table
+from tft_core.cli.progress import progress_bar
 from tft_core.config import Settings, load_settings
 from tft_core.data.calendar import horizon_notice
 from tft_core.data.store import MarketDataStore
 from tft_core.errors import ConfigError, UnknownSymbolError
-from tft_core.folds import FoldConfig, shift
+from tft_core.folds import FoldConfig, windows_begun
 from tft_core.inference import OK, ServingConfig, TFTInferencePipeline
 from tft_core.schema import MODEL_TYPE, canonical_json
 
@@ -40,13 +39,7 @@ def run(arguments: Namespace) -> Answer:
     if arguments.dry_run:
         pending = [f"{asset}/{key}" for asset, key in pipeline.pending()]
         return Answer({"pending": pending}, "\n".join(pending) or "nothing is missing or stale")
-    with tqdm(total=1, unit="step", disable=not sys.stderr.isatty(), desc="tft run") as bar:
-
-        def show(line: str, done: int, total: int) -> None:
-            bar.total = total
-            bar.set_description(line)
-            bar.update(done - bar.n)
-
+    with progress_bar("tft run", unit="step") as show:
         result = pipeline.run(show, workers=arguments.workers, force_reason=arguments.force)
     data = {
         "checkpoint_path": str(result.checkpoint_path),
@@ -121,12 +114,14 @@ def checkpoints(arguments: Namespace) -> Answer:
     if arguments.action == "list":
         rows = manager.list_checkpoints()
         frame = pd.DataFrame(rows)
-        return Answer(rows, table(frame) if rows else "no checkpoints yet; run `make run`")
+        return Answer(rows, table(frame) if rows else "no checkpoints yet; run `tft run`")
     if arguments.action == "rollback":
         path = manager.rollback(_reason(arguments))
         return Answer({"production": str(path)}, f"production is now {path}")
     if arguments.version is None:
-        raise ConfigError(f"`tft checkpoints {arguments.action}` must name a version; see `list`")
+        raise ConfigError(
+            f"`tft checkpoints {arguments.action}` must name a version, found none; see `list`"
+        )
     path = manager.path_of(arguments.version, MODEL_TYPE)
     if arguments.action == "promote":
         # a person's decision with a stated reason may overrule the gate; the record says so
@@ -155,7 +150,7 @@ def doctor(arguments: Namespace) -> Answer:
         lines.append(f"store: {settings.store_path}, newest session {newest}")
         notices = {horizon_notice(exchange, date.today()) for exchange in exchanges}
         due += sorted(notice for notice in notices if notice is not None)
-        begun = _windows_begun(config, newest)
+        begun = windows_begun(config, newest)
         if begun > config.n_windows and arguments.fix:
             _write_windows(settings, begun)
             lines.append(f"folds: n_windows {config.n_windows} → {begun} written")
@@ -172,18 +167,11 @@ def doctor(arguments: Namespace) -> Answer:
     manager = CheckpointManager(settings.checkpoints_dir)
     rows = manager.list_checkpoints(MODEL_TYPE)
     if not rows:
-        due.append("no checkpoint yet: run `make run` or `tft run`")
+        due.append("no checkpoint yet: run `tft run`")
     else:
         lines.append(f"checkpoints: {len(rows)}, newest {rows[-1]['path']}")
     text = "\n".join([*lines, *(f"due: {item}" for item in due)])
     return Answer({"facts": lines, "due": due}, text, exit_code=1 if due else 0)
-
-
-def _windows_begun(config: FoldConfig, newest: date) -> int:
-    begun = 0
-    while shift(config.anchor, config.test_length, begun) <= newest:
-        begun += 1
-    return begun
 
 
 def _write_windows(settings: Settings, n_windows: int) -> None:
@@ -216,5 +204,8 @@ def _pipeline(
 
 def _reason(arguments: Namespace) -> str:
     if not arguments.reason:
-        raise ConfigError(f"`tft checkpoints {arguments.action}` must be given --reason TEXT")
+        raise ConfigError(
+            f"`tft checkpoints {arguments.action}` must be given a reason, found none; "
+            "add --reason TEXT"
+        )
     return arguments.reason

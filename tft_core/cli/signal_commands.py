@@ -2,7 +2,6 @@
 
 from argparse import Namespace
 from dataclasses import asdict
-from pathlib import Path
 
 import pandas as pd
 
@@ -37,7 +36,10 @@ def signals(arguments: Namespace) -> Answer:
     with Ledger(settings.ledger_path) as ledger:
         if arguments.action == "export":
             if arguments.path is None:
-                raise ConfigError("`tft signals export` must be given a .csv or .parquet path")
+                raise ConfigError(
+                    "`tft signals export` must be given a file, found none; "
+                    "name a .csv or .parquet path"
+                )
             target = ledger.export(arguments.path, revision=arguments.revision)
             return Answer({"path": str(target)}, f"wrote {target}")
         if arguments.action == "verify":
@@ -57,16 +59,10 @@ def track(arguments: Namespace) -> Answer:
     from tft_core.training_pipeline import Workspace
     from tft_core.training_pipeline.tracking import track_published
 
-    fills = None
-    if arguments.fills is not None:
-        path = Path(arguments.fills)
-        if not path.is_file():
-            raise DataError(f"--fills must be a CSV file, found nothing at {path}")
-        fills = pd.read_csv(path)
     report = track_published(
         Workspace.open(load_settings()),
         n_sessions=arguments.sessions,
-        fills=fills,
+        fills=_fills(arguments.fills),
         level=arguments.level,
     )
     rows = [{**asdict(t), "verdict": t.verdict} for t in report.tracked]
@@ -91,3 +87,14 @@ def track(arguments: Namespace) -> Answer:
         "last": report.last,
     }
     return Answer(data, text, exit_code=1 if report.alarms else 0)
+
+
+def _fills(path: str | None) -> pd.DataFrame | None:
+    if path is None:
+        return None
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:  # pandas' own and bad UTF-8 are ValueErrors
+        raise DataError(
+            f"--fills must be a CSV file, found {path}: {error}; correct the path or the file"
+        ) from error

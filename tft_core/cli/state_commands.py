@@ -6,13 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tft_core.cli.answer import Answer
-from tft_core.config import ARTIFACTS_ENV, load_settings
+from tft_core.config import ARTIFACTS_ENV, STUDIES_ENV, load_settings
 from tft_core.training_pipeline.workspace import Workspace
 from tft_core.upkeep.backup import Backup, back_up, restore, verify_backup
 from tft_core.upkeep.garbage import collect_garbage
 from tft_core.upkeep.migrate import migrate, survey
-
-STUDIES_ENV = "TFT_STUDIES_URL"
 
 
 def backup(arguments: Namespace) -> Answer:

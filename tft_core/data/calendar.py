@@ -5,12 +5,10 @@ session closing at the end of its day in UTC. Which bars an asset has is the sto
 """
 
 import os
-import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import exchange_calendars
@@ -18,28 +16,17 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
+from tft_core.data.calendar_overrides import OVERRIDES_ENV, Overrides, read_overrides
 from tft_core.data.moments import session_day
-from tft_core.errors import ConfigError, DataError
+from tft_core.errors import DataError
 
 WEEKDAYS = "24/5"
 EVERY_DAY = "24/7"
-OVERRIDES_ENV = "TFT_CALENDAR_OVERRIDES"
 EARLIEST = date(1970, 1, 1)
 HORIZON_YEARS = 2
 """How far ahead calendars without a bound of their own are asked for."""
 NOTICE_DAYS = 60
 """A calendar that ends within so many days is worth a word."""
-
-
-@dataclass(frozen=True, slots=True)
-class Overrides:
-    """Names and dates that the override files add to or take from the calendars."""
-
-    aliases: dict[str, str] = field(default_factory=dict)
-    added: dict[str, frozenset[date]] = field(default_factory=dict)
-    removed: dict[str, frozenset[date]] = field(default_factory=dict)
-    until: dict[str, date] = field(default_factory=dict)
-    """Last day that ``added`` and ``removed`` cover beyond the end of the calendar itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,46 +244,6 @@ def _calendar(name: str) -> _Calendar:
 
 @lru_cache(maxsize=1)
 def _overrides() -> Overrides:
-    result = _read_overrides(Path(__file__).with_name("calendar_overrides.toml"), Overrides())
+    ours = read_overrides(Path(__file__).with_name("calendar_overrides.toml"), Overrides())
     own = os.environ.get(OVERRIDES_ENV)
-    return _read_overrides(Path(own), result) if own else result
-
-
-def _read_overrides(path: Path, base: Overrides) -> Overrides:
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(
-            f"calendar overrides {path} must be a TOML file, found: {error}; "
-            f"correct it or ${OVERRIDES_ENV}"
-        ) from error
-    unknown = sorted(set(raw) - {"aliases", "calendars"})
-    if unknown:
-        raise ConfigError(
-            f"calendar overrides {path} must hold only aliases and calendars, "
-            f"found {unknown[0]!r}; remove it or correct the name"
-        )
-    aliases = {**base.aliases, **raw.get("aliases", {})}
-    added, removed, until = dict(base.added), dict(base.removed), dict(base.until)
-    for name, table in raw.get("calendars", {}).items():
-        unknown = sorted(set(table) - {"added", "removed", "until"})
-        if unknown:
-            raise ConfigError(
-                f"calendar overrides {path} [calendars.{name}] must hold only added, removed and "
-                f"until, found {unknown[0]!r}; remove it or correct the name"
-            )
-        added[name] = added.get(name, frozenset()) | _dates(table.get("added", []), path)
-        removed[name] = removed.get(name, frozenset()) | _dates(table.get("removed", []), path)
-        if "until" in table:
-            (until[name],) = _dates([table["until"]], path)
-    return Overrides(aliases, added, removed, until)
-
-
-def _dates(values: list[Any], path: Path) -> frozenset[date]:
-    for value in values:
-        if not isinstance(value, date) or isinstance(value, datetime):
-            raise ConfigError(
-                f"calendar overrides {path} must list plain dates, found {value!r}; "
-                "write 2024-11-01 without quotes"
-            )
-    return frozenset(values)
+    return read_overrides(Path(own), ours) if own else ours

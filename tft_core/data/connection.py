@@ -20,9 +20,10 @@ from tft_core.errors import DataError, StoreLockedError
 
 READABLE_STATEMENTS = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 _LOCK_HOLDER = re.compile(r"lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
-_CONFIG: dict[str, Any] = {
-    "autoinstall_known_extensions": "false"
-}  # nothing is downloaded at run time
+# nothing is downloaded at run time
+_CONFIG: dict[str, Any] = {"autoinstall_known_extensions": "false"}
+LOCK_TIMEOUT_S = 10.0
+"""How long to wait for another process to let go of the file, where nobody says otherwise."""
 
 
 class Connection:
@@ -124,7 +125,7 @@ class Connection:
 
 
 @contextmanager
-def without_writers(path: Path, lock_timeout_s: float = 10.0) -> Iterator[None]:
+def without_writers(path: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
     """Keep a store of whatever schema from changing, to copy its file.
 
     Raises:

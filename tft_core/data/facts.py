@@ -5,7 +5,8 @@ import os
 import numpy as np
 import pandas as pd
 
-from tft_core.data.parsing import parse_numbers, parse_stamps, parse_symbols
+from tft_core.data.moments import DAY_END
+from tft_core.data.parsing import no_stamps, parse_numbers, parse_stamps, parse_symbols
 from tft_core.data.reading import INSTRUMENT_ALIASES, SERIES_ALIASES, RawTable, read_table
 from tft_core.errors import DataError
 
@@ -63,7 +64,7 @@ def prepare_series(source: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFram
     available, bad_available, _ = given_instants(table, stamps.wall)
     day = stamps.wall.normalize()
     if "available_at" not in frame:
-        available = day + pd.Timedelta("23:59:59")
+        available = day + pd.Timedelta(DAY_END)
     faults = {
         "name": pd.isna(name),
         "date": day.isna(),
@@ -94,13 +95,12 @@ def given_instants(
     table: RawTable, wall: pd.DatetimeIndex
 ) -> tuple[pd.DatetimeIndex, np.ndarray, list[str]]:
     """Given instants of knowledge in UTC; a bare date means the end of that day."""
-    nothing = pd.DatetimeIndex(np.full(len(wall), np.datetime64("NaT", "us")))
     if "available_at" not in table.frame:
-        return nothing, np.zeros(len(wall), dtype=bool), []
+        return pd.DatetimeIndex(no_stamps(len(wall))), np.zeros(len(wall), dtype=bool), []
     stamps = parse_stamps(table.frame["available_at"], source=table.source)
     instants = stamps.wall.where(stamps.utc.isna(), stamps.utc)
     if (instants == instants.normalize())[instants.notna()].all():
-        instants = instants + pd.Timedelta("23:59:59")
+        instants = instants + pd.Timedelta(DAY_END)
     late = float((instants.normalize() > wall.normalize()).mean())
     notes = []
     if late > 0:

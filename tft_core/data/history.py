@@ -38,6 +38,8 @@ _SPLIT_SLACK = np.array([1.0, 3.0, 3.0, 3.0])
 size, so it must fit better."""
 _COMES_BACK = 0.25
 """Share of a jump that may be left when the price counts as back."""
+SIGMA_PER_MEDIAN = 1.4826
+"""A normal distribution's standard deviation over the median of its absolute values."""
 LEAST_MOVE = 0.01
 """A peg's scale is its rounding noise, which makes every true move look extreme."""
 _LONGEST_REST = 60
@@ -84,7 +86,9 @@ class HistoryLimits:
             raise ConfigError(
                 f"history stale_chance must lie in (0, 1), found {self.stale_chance:g}"
             )
-        longest = 2 * self.window_sessions + max(self.max_spike_sessions, self.max_stale_run, 60)
+        longest = 2 * self.window_sessions + max(
+            self.max_spike_sessions, self.max_stale_run, _LONGEST_REST
+        )
         if longest > HISTORY_SESSIONS:
             raise ConfigError(
                 f"history limits must look back at most {HISTORY_SESSIONS} sessions, "
@@ -242,7 +246,7 @@ def sigma_before(
     size = np.where(moves == 0, np.nan, np.abs(moves))
     window = min(limits.window_sessions, len(size))
     median = bn.move_median(size, window, min_count=min(limits.min_sessions, window))
-    sigma = 1.4826 * np.concatenate([[np.nan], median[:-1]])
+    sigma = SIGMA_PER_MEDIAN * np.concatenate([[np.nan], median[:-1]])
     return np.where(np.isnan(sigma), np.inf, sigma)
 
 

@@ -14,7 +14,13 @@ import pandas as pd
 
 from tft_core.data import calendar
 from tft_core.data.facts import FACT_COLUMNS, given_instants
-from tft_core.data.parsing import ParsedStamps, parse_numbers, parse_stamps, parse_symbols
+from tft_core.data.parsing import (
+    ParsedStamps,
+    example_of,
+    parse_numbers,
+    parse_stamps,
+    parse_symbols,
+)
 from tft_core.data.reading import BAR_ALIASES, RawTable, read_table
 from tft_core.data.report import FINDING_COLUMNS, IngestReport
 from tft_core.data.rules import (
@@ -22,13 +28,15 @@ from tft_core.data.rules import (
     INTRADAY_ROW,
     TypedBars,
     apply_rules,
+    no_row_findings,
     reason_of,
+    rows_by_exchange,
 )
 from tft_core.errors import DataError
-from tft_core.schema import BAR_COLUMNS
+from tft_core.schema import BAR_COLUMNS, FIELDS, PRICE_COLUMNS
 
-NUMBER_COLUMNS = ("open", "high", "low", "close", "volume", "open_interest")
 SCALED_COLUMNS = ("volume", "open_interest")
+"""Columns in which ``1.2M`` and the like count as numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +124,7 @@ def prepare_bars(
         {
             "date": wall.normalize(),
             "symbol": symbol,
-            **{name: numbers[name] for name in NUMBER_COLUMNS},
+            **{name: numbers[name] for name in FIELDS},
             "available_at": available,
             "flags": flags,
         }
@@ -193,20 +201,17 @@ def _session_wall(
         wall[zoned] = utc
         return pd.DatetimeIndex(wall), ["stamps at 00:00 UTC read as session dates"]
     wall = stamps.wall.to_numpy("datetime64[us]").copy()
-    codes, names = pd.factorize(symbol)
-    exchanges = np.array([exchange.get(str(name), "") for name in names], dtype=object)
-    is_zoned = np.array([calendar.timezone(e) is not None for e in exchanges], dtype=bool)
+    rows = rows_by_exchange(symbol, exchange)
+    zones = {code: calendar.timezone(code) for code in rows}
     notes = []
-    for code in sorted(set(exchanges[is_zoned])):
-        mine = zoned & (codes >= 0) & (exchanges == code)[codes]
+    for code in (code for code, zone in zones.items() if zone is not None):
+        mine = zoned & rows[code]
         if mine.any():
             days = calendar.session_of(code, pd.DatetimeIndex(stamps.utc[mine]))
             clock = stamps.utc[mine] - stamps.utc[mine].normalize()
             wall[mine] = days.astype("datetime64[us]") + clock.to_numpy()
-            notes.append(
-                f"stamps with a zone read as sessions of {code} ({calendar.timezone(code)})"
-            )
-    if not is_zoned.all():
+            notes.append(f"stamps with a zone read as sessions of {code} ({zones[code]})")
+    if None in zones.values():
         notes.append("stamps with a zone of symbols without a known exchange keep their own zone")
     return pd.DatetimeIndex(wall), notes
 
@@ -245,12 +250,10 @@ def _refuse_contracts(table: RawTable, symbol: np.ndarray, wall: pd.DatetimeInde
 def _horizon_notes(dates: np.ndarray, symbol: np.ndarray, exchange: dict[str, str]) -> list[str]:
     """Which calendars end before the newest bars of their exchange, or soon after."""
     notes = []
-    codes, names = pd.factorize(symbol)
-    exchanges = np.array([exchange.get(str(name), "") for name in names], dtype=object)
-    for code in sorted({e for e in exchanges if e}):
-        days = dates[(codes >= 0) & (exchanges == code)[codes]]
+    for code, is_row in rows_by_exchange(symbol, exchange).items():
+        days = dates[is_row]
         days = days[~np.isnat(days) & (days <= np.datetime64(date(9998, 12, 31)))]
-        notice = calendar.horizon_notice(code, days.max().item()) if len(days) else None
+        notice = calendar.horizon_notice(code, days.max().item()) if code and len(days) else None
         if notice is not None:
             notes.append(notice)
     return notes
@@ -261,7 +264,7 @@ def _numbers(table: RawTable) -> tuple[dict[str, np.ndarray], np.ndarray, list[s
     numbers: dict[str, np.ndarray] = {}
     unreadable = np.zeros(rows, dtype=bool)
     notes: list[str] = []
-    for name in NUMBER_COLUMNS:
+    for name in FIELDS:
         if name not in table.frame:
             numbers[name] = np.full(rows, np.nan)
             continue
@@ -275,7 +278,7 @@ def _numbers(table: RawTable) -> tuple[dict[str, np.ndarray], np.ndarray, list[s
         unreadable |= parsed.unreadable
         notes += parsed.notes
     if not np.isfinite(numbers["close"]).any():
-        example = next((str(v) for v in table.frame["close"].head(1000) if not pd.isna(v)), "null")
+        example = example_of(table.frame["close"])
         raise DataError(
             f"{table.source} column 'close' must hold prices, found {example!r} "
             f"and no number in {rows} rows; give prices as numbers"
@@ -288,12 +291,11 @@ def _duplicates(
 ) -> tuple[np.ndarray, pd.DataFrame]:
     """Rows that repeat an earlier one exactly, and findings for those that contradict."""
     is_exact = np.zeros(len(frame), dtype=bool)
-    conflicts = pd.DataFrame({"rule": [], "outcome": [], "row": np.array([], int), "value": []})
     keys = ["symbol", "date", "available_at"]
     sound = frame[~rejected]
     suspects = sound[sound.duplicated(keys, keep=False)]
     if suspects.empty:
-        return is_exact, conflicts
+        return is_exact, no_row_findings()
     clock = (wall - wall.normalize()).to_numpy()[suspects.index]
     same = suspects.drop(columns="flags").assign(clock=clock)
     repeats = same.duplicated(keep="first").to_numpy()
@@ -301,7 +303,7 @@ def _duplicates(
     rest = same[~repeats]
     at_odds = rest[rest.duplicated(keys, keep=False)]
     if at_odds.empty:
-        return is_exact, conflicts
+        return is_exact, no_row_findings()
     times = at_odds.groupby(keys, dropna=False)["clock"].transform("nunique")
     return is_exact, pd.DataFrame(
         {
@@ -370,11 +372,10 @@ def _validate(clean: pd.DataFrame, source: str) -> None:
             "symbol": pa.Column(checks=pa.Check(lambda s: s != "", name="named")),
             **{
                 n: pa.Column(float, [positive, finite], nullable=n != "close")
-                for n in ("open", "high", "low", "close")
+                for n in PRICE_COLUMNS
             },
             **{
-                n: pa.Column(float, [pa.Check.ge(0), finite], nullable=True)
-                for n in ("volume", "open_interest")
+                n: pa.Column(float, [pa.Check.ge(0), finite], nullable=True) for n in SCALED_COLUMNS
             },
             "available_at": pa.Column("datetime64[us]", nullable=True),
             "flags": pa.Column(nullable=True),

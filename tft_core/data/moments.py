@@ -9,9 +9,16 @@ from tft_core.errors import DataError
 AsOf = date | datetime | str | None
 DateLike = date | datetime | str | None
 
+DAY_END = "23:59:59"
+"""Time of day, UTC, at which something becomes known of which only the day is told."""
+
 
 def as_of_instant(as_of: AsOf) -> datetime | None:
-    """The last instant that ``as_of`` includes, as UTC without zone; ``None`` is no limit."""
+    """The last instant that ``as_of`` includes, as UTC without zone; ``None`` is no limit.
+
+    Raises:
+        DataError: A text is neither a date nor an instant.
+    """
     if as_of is None:
         return None
     if isinstance(as_of, str):
@@ -37,7 +44,11 @@ def utc_naive(moment: datetime) -> datetime:
 
 
 def session_day(value: date | datetime | str) -> date:
-    """The day of a date, a stamp or an ISO text."""
+    """The day of a date, a stamp or an ISO text.
+
+    Raises:
+        DataError: The text does not begin with an ISO date.
+    """
     if isinstance(value, str):
         try:
             return date.fromisoformat(value[:10])

@@ -4,7 +4,7 @@ A row is a date on which at least one asset of the panel traded. Nothing is fill
 asset that did not trade is NaN, and whatever counts sessions counts the asset's own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +12,16 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from tft_core.errors import DataError
-from tft_core.schema import LABEL_LAG_SESSIONS
-
-FIELDS = ("open", "high", "low", "close", "volume", "open_interest")
+from tft_core.schema import FIELDS, LABEL_LAG_SESSIONS
 
 
 @dataclass(frozen=True, slots=True)
 class MarketPanel:
-    """Bars of several assets on the union of their session dates."""
+    """Bars of several assets on the union of their session dates.
+
+    Prices are in the instrument's own unit, volume and open interest in what its source counts;
+    all are NaN where unknown.
+    """
 
     dates: pd.DatetimeIndex
     symbols: tuple[str, ...]
@@ -95,6 +97,39 @@ class MarketPanel:
             arrays[name] = wide.reshape(len(dates), len(symbols))
         return cls(dates=dates, symbols=tuple(symbols), **arrays)
 
+    def part(
+        self,
+        rows: slice | Bool[np.ndarray, " time"],
+        assets: Sequence[int] | np.ndarray | None = None,
+    ) -> "MarketPanel":
+        """The same bars on some of the rows, of some of the assets in the order given.
+
+        Rows on which none of these assets traded stay.
+        """
+        columns = slice(None) if assets is None else list(assets)
+        fields = {name: getattr(self, name)[rows][:, columns] for name in FIELDS}
+        symbols = self.symbols if assets is None else tuple(self.symbols[i] for i in assets)
+        return MarketPanel(dates=self.dates[rows], symbols=symbols, **fields)
+
+
+def along_own_sessions(
+    values: Float[np.ndarray, "time asset"],
+    has_session: Bool[np.ndarray, "time asset"],
+    compute: Callable[[Float[np.ndarray, "session asset"]], Float[np.ndarray, "session asset"]],
+) -> Float[np.ndarray, "time asset"]:
+    """A function of each asset's own sessions, laid back on the dates; NaN off session.
+
+    Args:
+        compute: Takes the values with each asset's sessions moved to the top in time order and
+            NaN below them, and gives an array of that shape.
+    """
+    order = np.argsort(~has_session, axis=0, kind="stable")
+    is_own = np.take_along_axis(has_session, order, axis=0)
+    packed = np.where(is_own, np.take_along_axis(values, order, axis=0), np.nan)
+    out = np.full(values.shape, np.nan)
+    np.put_along_axis(out, order, np.where(is_own, compute(packed), np.nan), axis=0)
+    return out
+
 
 def own_session_shift(
     values: Float[np.ndarray, "time asset"],
@@ -105,21 +140,18 @@ def own_session_shift(
 
     NaN off the asset's sessions and where there is no such session.
     """
-    out = np.full(values.shape, np.nan)
-    # stable argsort brings each asset's sessions to the top in time order
-    order = np.argsort(~has_session, axis=0, kind="stable")
-    packed = np.take_along_axis(values, order, axis=0)
-    is_own = np.take_along_axis(has_session, order, axis=0)
-    packed = np.where(is_own, packed, np.nan)
-    moved = np.full(values.shape, np.nan)
-    if sessions > 0:
-        moved[:-sessions] = packed[sessions:]
-    elif sessions < 0:
-        moved[-sessions:] = packed[:sessions]
-    else:
-        moved = packed
-    np.put_along_axis(out, order, np.where(is_own, moved, np.nan), axis=0)
-    return out
+
+    def shifted(packed: Float[np.ndarray, "session asset"]) -> Float[np.ndarray, "session asset"]:
+        moved = np.full(packed.shape, np.nan)
+        if sessions > 0:
+            moved[:-sessions] = packed[sessions:]
+        elif sessions < 0:
+            moved[-sessions:] = packed[:sessions]
+        else:
+            moved = packed
+        return moved
+
+    return along_own_sessions(values, has_session, shifted)
 
 
 def label_returns(

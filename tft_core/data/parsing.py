@@ -58,25 +58,24 @@ def parse_stamps(column: pd.Series, *, source: str) -> ParsedStamps:
     Raises:
         DataError: No value is a date, or day and month can't be told apart.
     """
-    nothing = pd.DatetimeIndex(np.full(len(column), np.datetime64("NaT", "us")))
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         aware = pd.DatetimeIndex(column).as_unit("us")
         parsed = ParsedStamps(aware.tz_localize(None), aware.tz_convert(None), ())
     elif pd.api.types.is_datetime64_dtype(column.dtype):
+        nothing = pd.DatetimeIndex(no_stamps(len(column)))
         parsed = ParsedStamps(pd.DatetimeIndex(column).as_unit("us"), nothing, ())
     else:
         codes, distinct = pd.factorize(column, use_na_sentinel=True)
         if pd.api.types.is_numeric_dtype(column.dtype):
             wall, notes = _from_numbers(np.asarray(distinct, dtype=np.float64))
-            utc = np.full(len(wall), np.datetime64("NaT", "us"))
+            utc = no_stamps(len(wall))
         else:
             texts = [str(value).strip() for value in distinct]
             wall, utc, notes = _from_texts(texts, name=f"{source} column {column.name!r}")
         parsed = ParsedStamps(_spread(wall, codes), _spread(utc, codes), tuple(notes))
     if parsed.wall.isna().all():
-        example = next((str(v) for v in column.head(1000) if not pd.isna(v)), "nothing")
         raise DataError(
-            f"{source} column {column.name!r} must hold dates, found {example!r} "
+            f"{source} column {column.name!r} must hold dates, found {example_of(column)!r} "
             "and no readable date; write them as YYYY-MM-DD"
         )
     return parsed
@@ -87,7 +86,10 @@ def parse_numbers(
 ) -> ParsedNumbers:
     """Read a column of numbers, be they numbers already or text.
 
+    Numbers that can't be read are marked, not raised: ``rules`` judges their rows.
+
     Args:
+        source: What messages call the file.
         decimal_comma: The file leaves the comma free for decimals (separated by semicolons).
         scaled: ``1.2M`` and the like count as numbers (volumes).
     """
@@ -130,13 +132,23 @@ def parse_symbols(column: pd.Series) -> np.ndarray:
     return texts[codes]  # code -1 picks the extra None at the end
 
 
+def no_stamps(count: int) -> np.ndarray:
+    """NaT in microseconds, so many times: the unit of every stamp in the store."""
+    return np.full(count, np.datetime64("NaT", "us"))
+
+
+def example_of(column: pd.Series) -> str:
+    """One of a column's values as text, for messages: an early one that is not missing."""
+    return next((str(v) for v in column.head(1000) if not pd.isna(v)), "nothing")
+
+
 def _spread(distinct: np.ndarray, codes: np.ndarray) -> pd.DatetimeIndex:
     padded = np.append(distinct.astype("datetime64[us]"), np.datetime64("NaT", "us"))
     return pd.DatetimeIndex(padded[codes])
 
 
 def _from_numbers(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    out = np.full(len(values), np.datetime64("NaT", "us"))
+    out = no_stamps(len(values))
     whole = np.isfinite(values) & (values == np.floor(values))
     compact = whole & (values >= 19000101) & (values <= 21991231)
     days = pd.to_datetime(
@@ -157,8 +169,7 @@ def _from_numbers(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
 
 def _from_texts(texts: list[str], *, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
     series = pd.Series(texts, dtype=object)
-    wall = np.full(len(texts), np.datetime64("NaT", "us"))
-    utc = wall.copy()
+    wall, utc = no_stamps(len(texts)), no_stamps(len(texts))
     notes: list[str] = []
     iso = series.str.match(_ISO).to_numpy(dtype=bool)
     zoned = iso & series.str.contains(_OFFSET).to_numpy(dtype=bool)

@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from tft_core.data.history import (
+    DECIMAL_SPIKE,
     HISTORY_REASONS,
+    SIGMA_PER_MEDIAN,
     HistoryLimits,
     history_faults,
     large_moves,
@@ -40,7 +42,7 @@ class QualityConfig:
                 raise ConfigError(f"quality {name} must be positive, found {value:g}")
 
 
-_EXPLANATIONS = ("decimal_spike", "unit_switch", "unadjusted_split")
+_EXPLANATIONS = (DECIMAL_SPIKE, "unit_switch", "unadjusted_split")
 """What an impossible jump turns out to be once later bars are there."""
 
 SUMMARY_COLUMNS = (
@@ -125,7 +127,7 @@ def _own(panel: MarketPanel, column: int) -> tuple[np.ndarray, np.ndarray, np.nd
 
 def _robust_sigma(returns: np.ndarray) -> float:
     moved = np.abs(returns[np.isfinite(returns) & (returns != 0)])
-    return float(1.4826 * np.median(moved)) if len(moved) else float("nan")
+    return float(SIGMA_PER_MEDIAN * np.median(moved)) if len(moved) else float("nan")
 
 
 def _summarise(panel: MarketPanel, column: int, limits: QualityConfig) -> dict[str, object]:

@@ -4,7 +4,7 @@ A rule sees typed rows and says which of them it hits. ``quarantined`` rows neve
 bars; ``flagged`` ones do, with the code beside them. Nothing is repaired.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,6 +64,22 @@ class Rule:
     """Number that the finding shows as its value."""
 
 
+def rows_by_exchange(
+    symbol: np.ndarray, exchange: Mapping[str, str]
+) -> dict[str, Bool[np.ndarray, " row"]]:
+    """Which rows belong to each exchange, by its code; ``""`` where none was told.
+
+    Args:
+        symbol: Texts, ``None`` where missing; such a row belongs to no exchange.
+        exchange: Exchange of each symbol that has one.
+    """
+    codes, names = pd.factorize(symbol)
+    exchanges = np.array([exchange.get(str(name), "") for name in names], dtype=object)
+    return {
+        code: (codes >= 0) & (exchanges == code)[codes] for code in sorted(set(exchanges.tolist()))
+    }
+
+
 def _outside(bars: TypedBars, name: str) -> Bool[np.ndarray, " row"]:
     value, low, high = (bars.numbers[c] for c in (name, "low", "high"))
     slack = PRICE_TOLERANCE * np.abs(value)
@@ -98,11 +114,9 @@ def _off_calendar(bars: TypedBars, *, weekend: bool) -> Bool[np.ndarray, " row"]
     if not relevant.any():
         return hit
     rows = np.flatnonzero(relevant)
-    codes, names = pd.factorize(bars.symbol[rows])
-    exchanges = np.array([bars.exchange.get(str(name), "") for name in names], dtype=object)
-    for exchange in sorted(set(exchanges)):
+    for exchange, is_own in rows_by_exchange(bars.symbol[rows], bars.exchange).items():
         calendar = known_calendar(exchange)
-        mine = rows[(codes >= 0) & (exchanges == exchange)[codes]]
+        mine = rows[is_own]
         if calendar is not None and (weekend or calendar != WEEKDAYS):
             hit[mine] = ~session_mask(exchange, pd.DatetimeIndex(bars.date[mine]))
     return hit
@@ -256,8 +270,13 @@ def apply_rules(
                         }
                     )
                 )
-    empty = pd.DataFrame({"rule": [], "outcome": [], "row": np.array([], int), "value": []})
-    return (pd.concat(found, ignore_index=True) if found else empty), rejected, flags
+    findings = pd.concat(found, ignore_index=True) if found else no_row_findings()
+    return findings, rejected, flags
+
+
+def no_row_findings() -> pd.DataFrame:
+    """The table of findings about rows where there are none: ``rule, outcome, row, value``."""
+    return pd.DataFrame({"rule": [], "outcome": [], "row": np.array([], int), "value": []})
 
 
 def reason_of(code: str) -> str:

@@ -70,6 +70,7 @@ def load_sample(store: MarketDataStore) -> IngestReport:
 def sample_bars() -> pd.DataFrame:
     """The bundled bars, long, with currencies derived from the published euro rates."""
     parts = [_currencies(), _stocks(), _wti()]
+    # what a source does not publish is NaN
     return pd.concat(parts, ignore_index=True).reindex(columns=list(BAR_COLUMNS))
 
 
@@ -108,7 +109,7 @@ def _currencies() -> pd.DataFrame:
                 }
             )
         )
-    return _bars(pd.concat(parts, ignore_index=True))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _stocks() -> pd.DataFrame:
@@ -119,29 +120,20 @@ def _stocks() -> pd.DataFrame:
         for name in PRICE_COLUMNS
         if name != "close"
     } | {"close": close}
-    return _bars(
-        pd.DataFrame(
-            {
-                "date": _dates(table),
-                "symbol": table["symbol"].astype(str),
-                **{name: value / 10 ** decimals["price"] for name, value in prices.items()},
-                "volume": table["volume"].to_numpy(np.float64),
-            }
-        )
+    return pd.DataFrame(
+        {
+            "date": _dates(table),
+            "symbol": table["symbol"].astype(str),
+            **{name: value / 10 ** decimals["price"] for name, value in prices.items()},
+            "volume": table["volume"].to_numpy(np.float64),
+        }
     )
 
 
 def _wti() -> pd.DataFrame:
     table, decimals = _read("eia_wti.parquet")
     close = table["close"].to_numpy(np.float64) / 10 ** decimals["close"]
-    return _bars(pd.DataFrame({"date": _dates(table), "symbol": "WTI_SPOT", "close": close}))
-
-
-def _bars(frame: pd.DataFrame) -> pd.DataFrame:
-    for name in BAR_COLUMNS:
-        if name not in frame:
-            frame[name] = np.nan
-    return frame
+    return pd.DataFrame({"date": _dates(table), "symbol": "WTI_SPOT", "close": close})
 
 
 def _read(name: str) -> tuple[pd.DataFrame, dict[str, int]]:

@@ -11,11 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tft_core.data import store_sql
-from tft_core.data.connection import Connection
+from tft_core.data.connection import LOCK_TIMEOUT_S, Connection
 from tft_core.data.store_writing import judge_histories, next_ingestion
 from tft_core.errors import DataError
-
-LOCK_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

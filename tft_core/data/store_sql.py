@@ -1,6 +1,6 @@
 """The SQL of the market store: its schema and the few statements with more than one clause.
 
-Text only: ``store`` is the one module that runs it.
+Text only: ``store``, ``store_writing`` and ``store_schema`` run it.
 
 A bar's vintages form a chain: ``available_at`` is when a value became known, ``superseded_at``
 when the next one did (NULL for the newest), ``withheld_from`` when later bars showed that it
@@ -9,6 +9,9 @@ can't be right. So "as of T" is a filter and needs no window.
 
 from collections.abc import Sequence
 from datetime import datetime
+
+from tft_core.data.moments import DAY_END
+from tft_core.schema import FIELDS
 
 SCHEMA_VERSION = 2
 
@@ -53,14 +56,12 @@ CREATE TABLE ingestions (
 );
 """
 
-_VALUES = ("open", "high", "low", "close", "volume", "open_interest")
-
 
 def _same(left: str, right: str) -> str:
-    return " AND ".join(f"{left}.{v} IS NOT DISTINCT FROM {right}.{v}" for v in _VALUES)
+    return " AND ".join(f"{left}.{v} IS NOT DISTINCT FROM {right}.{v}" for v in FIELDS)
 
 
-_NAMED = ", ".join(_VALUES)
+_NAMED = ", ".join(FIELDS)
 
 # Schema 1 knew no faults that only later bars show: nothing withheld, no findings of histories
 FROM_SCHEMA_1 = f"""
@@ -83,7 +84,7 @@ SELECT symbol, date, 'new' AS news FROM bar_vintages WHERE superseded_at IS NULL
 LOG_MIGRATION = """
 INSERT INTO ingestions (ingestion_id, ingested_at, kind, source) VALUES (?, ?, 'migration', ?)
 """
-_CARRIED = ", ".join(f"s.{v}" for v in _VALUES)
+_CARRIED = ", ".join(f"s.{v}" for v in FIELDS)
 
 # A row without a given instant is known at the end of its session day plus lag if the bar is
 # new, else from this ingestion on. A given instant holds, unless another value claims it already.
@@ -105,7 +106,7 @@ WITH held AS (
         CASE
             WHEN s.available_at IS NOT NULL AND c.symbol IS NULL THEN s.available_at
             WHEN n.newest_at IS NULL THEN
-                s.date + INTERVAL '23:59:59' + to_days(coalesce(i.publication_lag_days, 0))
+                s.date + INTERVAL '{DAY_END}' + to_days(coalesce(i.publication_lag_days, 0))
             ELSE greatest(?::TIMESTAMP, n.newest_at)
         END AS available_at
     FROM staged s
@@ -120,7 +121,7 @@ WITH held AS (
     SELECT date, symbol, {_NAMED}, NULL, available_at, TRUE, FALSE, FALSE, ingestion_id FROM held
 ), judged AS (
     SELECT *, row_number() OVER bar = 1 AS is_first,
-        {" AND ".join(f"{v} IS NOT DISTINCT FROM lag({v}) OVER bar" for v in _VALUES)}
+        {" AND ".join(f"{v} IS NOT DISTINCT FROM lag({v}) OVER bar" for v in FIELDS)}
             AND row_number() OVER bar > 1 AS says_the_same
     FROM chain
     WINDOW bar AS (PARTITION BY symbol, date ORDER BY available_at, is_incoming, ingestion_id)

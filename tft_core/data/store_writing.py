@@ -17,6 +17,7 @@ from tft_core.data.report import IngestReport
 
 
 def next_ingestion(db: Connection) -> int:
+    """Number of the ingestion that begins now; call it inside its transaction."""
     return db.scalar("SELECT coalesce(max(ingestion_id), 0) + 1 FROM ingestions")
 
 
@@ -67,6 +68,7 @@ def keep_quarantine(db: Connection, prepared: PreparedBars, number: int) -> int:
 
 
 def upsert_instruments(db: Connection, facts: pd.DataFrame) -> None:
+    """Insert or update instruments; a missing value leaves what was known."""
     columns = [name for name in facts.columns if name != "symbol"]
     with db.registered(staged_instruments=facts):
         db.run(store_sql.ADD_INSTRUMENTS)
@@ -89,6 +91,7 @@ def keep_series(db: Connection, rows: pd.DataFrame, source: str, moment: datetim
 
 
 def log_ingestion(db: Connection, report: IngestReport, *, newly_quarantined: int) -> None:
+    """Keep the account of an ingestion, its report included."""
     db.run(
         "INSERT INTO ingestions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [

@@ -128,6 +128,9 @@ def planted_features(
         persistence: AR(1) coefficient of the features.
         clone_rho: Correlation of a clone with its original.
 
+    Raises:
+        DataError: Too few features for the clones, or an impossible correlation.
+
     Source:
         reference/vsn.md, "The fixture".
     """

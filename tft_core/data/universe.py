@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from tft_core.errors import ConfigError, UnknownSymbolError
+from tft_core.errors import ConfigError, UnknownSymbolError, first_few
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +55,17 @@ class UniverseConfig:
 class Universe:
     """Symbols with their spans of membership, resolved against a store.
 
-    ``since`` and ``until`` hold one entry per symbol, inclusive, ``NaT`` where open. A symbol
-    that left and came back occurs once in ``symbols`` and has several ``spans``.
+    A symbol that left and came back occurs once in ``symbols`` and has several ``spans``, of
+    which ``since`` and ``until`` are the first and last day: one entry per symbol, ``NaT`` where
+    open.
     """
 
     symbols: tuple[str, ...]
     since: pd.DatetimeIndex
     until: pd.DatetimeIndex
     min_present: float
-    spans: tuple[tuple[int, np.datetime64, np.datetime64], ...] = ()
-    """(column, first day, last day) of every span, ``NaT`` where open; default one a symbol."""
+    spans: tuple[tuple[int, np.datetime64, np.datetime64], ...]
+    """(column, first day, last day) of every span, inclusive, ``NaT`` where open."""
 
     @classmethod
     def resolve(cls, config: UniverseConfig, store_symbols: Sequence[str]) -> "Universe":
@@ -84,8 +85,8 @@ class Universe:
         unknown = sorted(named - set(store_symbols))
         if unknown:
             raise UnknownSymbolError(
-                f"universe must name symbols of the store, found {', '.join(unknown[:5])}"
-                f"{' …' if len(unknown) > 5 else ''}; ingest their bars or correct [universe]"
+                f"universe must name symbols of the store, found {first_few(unknown)}; "
+                "ingest their bars or correct [universe]"
             )
         symbols = tuple(symbol for symbol in store_symbols if symbol in named)
         column = {symbol: i for i, symbol in enumerate(symbols)}
@@ -107,11 +108,7 @@ class Universe:
         """True where a symbol belongs to the universe on a date."""
         days = dates.to_numpy(dtype="datetime64[D]")
         member = np.zeros((len(days), len(self.symbols)), dtype=bool)
-        first_days, last_days = (
-            x.to_numpy(dtype="datetime64[D]") for x in (self.since, self.until)
-        )
-        whole = zip(range(len(self.symbols)), first_days, last_days, strict=True)
-        for column, first, last in self.spans or whole:
+        for column, first, last in self.spans:
             after = np.isnat(first) | (days >= first)
             before = np.isnat(last) | (days <= last)
             member[:, column] |= after & before

@@ -10,14 +10,13 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from tft_core.errors import ArtifactError, ConfigError
-from tft_core.schema import json_value
+from tft_core.schema import json_value, utc_stamp
 
 LEDGER_NAME = "evidence.sqlite"
 _TIMEOUT_SECONDS = 60.0
@@ -73,7 +72,7 @@ class EvidenceLedger:
         Returns:
             How many were new.
         """
-        now = _now()
+        now = utc_stamp()
         columns = [str(c) for c in trials.columns if str(c).startswith("params_")]
         rows = [
             (
@@ -101,7 +100,7 @@ class EvidenceLedger:
         """
         if not windows:
             raise ConfigError("a look must name the windows it read, found none")
-        row = (procedure, json.dumps(list(windows)), purpose, _now())
+        row = (procedure, json.dumps(list(windows)), purpose, utc_stamp())
         with self._write() as db:
             db.execute("INSERT INTO looks (procedure, windows, purpose, at) VALUES (?,?,?,?)", row)
 
@@ -174,7 +173,3 @@ class EvidenceLedger:
 def _params_json(params: Mapping[str, Any]) -> str:
     given = {name: value for name, value in params.items() if not pd.isna(value)}
     return json.dumps(json_value(given), sort_keys=True)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

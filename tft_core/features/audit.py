@@ -67,7 +67,7 @@ def causality_audit(
         compared += known.sum(axis=(0, 1))
         day = stamp_at(market.dates, cut)
         futures = (
-            (_rows(market, 0, cut), _past_series(series, day), _past_tables(tables, day)),
+            (market.part(slice(cut)), _past_series(series, day), _past_tables(tables, day)),
             (
                 _poisoned(market, cut, rng),
                 _poisoned_series(series, day, rng),
@@ -177,11 +177,6 @@ def _restricted(builder: MegaFeatureBuilder, groups: set[str]) -> MegaFeatureBui
     return part
 
 
-def _rows(market: MarketPanel, start: int, stop: int) -> MarketPanel:
-    kept = {name: getattr(market, name)[start:stop] for name in FIELDS}
-    return replace(market, dates=market.dates[start:stop], **kept)
-
-
 def _poisoned(market: MarketPanel, cut: int, rng: np.random.Generator) -> MarketPanel:
     """Every later number replaced by a wild one, and a tenth of the later sessions gone."""
     shape = market.close[cut:].shape
@@ -246,7 +241,7 @@ def _newest_sessions(market: MarketPanel, row: int, sessions: int) -> MarketPane
     age = has_session[::-1].cumsum(axis=0)[::-1]
     kept = has_session & (age <= sessions)
     start = int(kept.any(axis=1).argmax())
-    short = _rows(market, start, row + 1)
+    short = market.part(slice(start, row + 1))
     arrays = {name: np.where(kept[start:], getattr(short, name), np.nan) for name in FIELDS}
     return replace(short, **arrays)
 

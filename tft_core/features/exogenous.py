@@ -19,6 +19,8 @@ MAX_STALE_DAYS = 100
 """A value whose observation date is older than this (a missed quarter) is unknown."""
 
 _COLUMNS = ("name", "date", "value", "available_at")
+_FIRST_DAY = np.datetime64("1970-01-01", "D")
+"""Weekday number 0, a Thursday."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,15 +52,15 @@ class ExogenousSeries:
         observed = pd.to_datetime(series["date"]).to_numpy().astype("datetime64[D]")
         available = known_days(series["available_at"])
         known_day = np.maximum(observed, available)
-        first = _weekday_number(known_day.min())
-        last = _weekday_number(known_day.max() + np.timedelta64(MAX_STALE_DAYS, "D"))
+        first = int(_weekday_number(known_day.min()))
+        last = int(_weekday_number(known_day.max() + np.timedelta64(MAX_STALE_DAYS, "D")))
         axis = _weekday_date(np.arange(first, last + 1))
         values = {}
         for name in slots:
             mine = (series["name"] == name).to_numpy() & series["value"].notna().to_numpy()
             number = series["value"].to_numpy(dtype=np.float64)
             values[name] = _known_path(observed[mine], known_day[mine], number[mine], axis)
-        return cls(int(first), values, tuple(slots))
+        return cls(first, values, tuple(slots))
 
     def slot(self, number: int) -> Float[np.ndarray, " weekday"] | None:
         """Known values of slot 1, 2, …; ``None`` for an empty slot."""
@@ -71,9 +73,8 @@ class ExogenousSeries:
     ) -> Float[np.ndarray, "asset session"]:
         """Values of the weekday axis on session days; a weekend takes the Friday before it."""
         known = ~np.isnan(day)
-        number = np.where(known, day, 0.0).astype(np.int64).astype("datetime64[D]")
-        column = np.busday_count("1970-01-01", number + np.timedelta64(1, "D")) - 1
-        column = column - self.first_weekday
+        date = np.where(known, day, 0.0).astype(np.int64).astype("datetime64[D]")
+        column = _weekday_number(date) - self.first_weekday
         inside = known & (column >= 0) & (column < len(values))
         return np.where(inside, values[np.where(inside, column, 0)], np.nan)
 
@@ -84,13 +85,13 @@ def known_days(stamps: Any) -> np.ndarray:
     return parsed.to_numpy().astype("datetime64[D]")
 
 
-def _weekday_number(day: np.datetime64) -> int:
+def _weekday_number(day: np.datetime64 | np.ndarray) -> np.ndarray:
     """Weekdays from 1970-01-01 (0) to a day; a weekend counts as the Friday before it."""
-    return int(np.busday_count("1970-01-01", day + np.timedelta64(1, "D"))) - 1
+    return np.asarray(np.busday_count(_FIRST_DAY, day + np.timedelta64(1, "D"))) - 1
 
 
 def _weekday_date(number: np.ndarray) -> np.ndarray:
-    return np.busday_offset(np.datetime64("1970-01-01", "D"), number)
+    return np.busday_offset(_FIRST_DAY, number)
 
 
 def _known_path(

@@ -71,6 +71,7 @@ class MarketGrid:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Market sessions and assets."""
         return self.is_member.shape
 
     def align(

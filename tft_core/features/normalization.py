@@ -16,6 +16,7 @@ from tft_core.errors import FeatureError
 from tft_core.schema import finite_or_none
 
 CLIP = 5.0
+"""Deviations from the mean beyond which a feature says no more."""
 _BLOCK_ROWS = 65_536
 
 
@@ -103,7 +104,11 @@ class Scaler:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Scaler":
-        """Inverse of ``to_dict``."""
+        """Inverse of ``to_dict``.
+
+        Raises:
+            FeatureError: A key is missing, or the vectors do not fit each other.
+        """
         missing = sorted({"mean", "std", "clip"} - set(values))
         if missing:
             raise FeatureError(f"stored scaler must have the key {missing[0]!r}, found none")

@@ -104,7 +104,11 @@ class FeaturePanel:
         return cls(values, dates, tuple(symbols), names, has_session)
 
     def select(self, names: Sequence[str]) -> "FeaturePanel":
-        """The named features only, in that order."""
+        """The named features only, in that order.
+
+        Raises:
+            FeatureError: The panel lacks one of them.
+        """
         position = {name: i for i, name in enumerate(self.feature_names)}
         unknown = [name for name in names if name not in position]
         if unknown:

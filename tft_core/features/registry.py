@@ -18,7 +18,7 @@ import pandas as pd
 
 from tft_core.config import find_config
 from tft_core.errors import ConfigError, FeatureError
-from tft_core.schema import content_hash
+from tft_core.schema import FIELDS, content_hash
 
 BUILT_IN_GROUPS = (
     "returns",
@@ -41,7 +41,8 @@ BUILT_IN_GROUPS = (
 
 N_EXOGENOUS_SLOTS = 4
 
-FIELD_NAMES = ("open", "high", "low", "close", "volume", "open_interest", "date", "series")
+INPUTS = (*FIELDS, "date", "series", "table")
+"""What a feature may read: a bar's numbers and date, a series of the store, a user's table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,7 @@ class Feature:
     """Explains itself; the text before the first underscore is the group."""
     group: str
     inputs: tuple[str, ...]
-    """Columns of a bar, ``date`` or ``series``. If one is absent the feature is NaN."""
+    """Some of ``INPUTS``. If one is absent the feature is NaN."""
     lookback: int
     """Sessions it reads, the current one included; fewer give NaN."""
     unit: str
@@ -69,11 +70,11 @@ class Feature:
             raise FeatureError(
                 f"feature {self.name} must look back at least 1 session, found {self.lookback}"
             )
-        unknown = sorted(set(self.inputs) - set(FIELD_NAMES) - {"table"})
+        unknown = sorted(set(self.inputs) - set(INPUTS))
         if unknown:
             raise FeatureError(
-                f"feature {self.name} must have inputs among {', '.join(FIELD_NAMES)}, table; "
-                f"found {unknown[0]!r}"
+                f"feature {self.name} must have inputs among {', '.join(INPUTS)}, "
+                f"found {unknown[0]!r}; correct the name"
             )
 
 

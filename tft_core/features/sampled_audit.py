@@ -10,7 +10,7 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
-from tft_core.data.panel import FIELDS, MarketPanel
+from tft_core.data.panel import MarketPanel
 from tft_core.data.store import MarketDataStore
 from tft_core.data.universe import Universe, UniverseConfig
 from tft_core.errors import FeatureError
@@ -152,10 +152,5 @@ def newest(
     n = min(n_symbols, len(trading))
     places = (np.linspace(0, len(trading), n, endpoint=False).astype(int) + offset) % len(trading)
     chosen = trading[np.sort(places)]
-    fields = {name: getattr(market, name)[rows][:, chosen] for name in FIELDS}
-    traded = np.isfinite(fields["close"]).any(axis=1)
-    return MarketPanel(
-        dates=market.dates[rows][traded],
-        symbols=tuple(market.symbols[i] for i in chosen),
-        **{name: values[traded] for name, values in fields.items()},
-    )
+    part = market.part(rows, chosen)
+    return part.part(part.has_session.any(axis=1))

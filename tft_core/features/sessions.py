@@ -37,9 +37,11 @@ class SessionIndex:
     """Column of each asset's oldest session."""
     first_out: int
     width: int
+    """Columns of the packed array."""
 
     @classmethod
     def of(cls, has_session: np.ndarray, first_row: int = 0) -> "SessionIndex":
+        """The index of a (time, asset) mask; rows from ``first_row`` on are asked for."""
         rows = tuple(np.flatnonzero(column) for column in has_session.T)
         before = [int(np.searchsorted(r, first_row)) for r in rows]
         first_out = max(before, default=0)
@@ -47,6 +49,7 @@ class SessionIndex:
         return cls(rows, tuple(first_out - b for b in before), first_out, first_out + after)
 
     def columns(self, asset: int) -> slice:
+        """Packed columns of one asset's sessions."""
         return slice(self.start[asset], self.start[asset] + len(self.rows[asset]))
 
     def pack(self, wide: np.ndarray, assets: Sequence[int]) -> np.ndarray:
@@ -155,6 +158,7 @@ class OwnSessions:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Assets and sessions."""
         return self.close.shape
 
     def asked(self, values: np.ndarray) -> np.ndarray:
@@ -188,11 +192,7 @@ class OwnSessions:
     @_shared
     def log_close(self) -> np.ndarray:
         """log close relative to the asset's first close in the array (levels mean nothing)."""
-        return self.relative_log(self.close)
-
-    def relative_log(self, price: np.ndarray) -> np.ndarray:
-        """log of a price relative to the asset's first close in the array."""
-        return k.log(k.ratio(price, first_known(self.close)))
+        return k.log(k.ratio(self.close, first_known(self.close)))
 
     @_shared
     def ret(self) -> np.ndarray:
@@ -224,21 +224,25 @@ class OwnSessions:
 
     @_shared
     def log_volume(self) -> np.ndarray:
-        """log volume relative to the window's first known one; NaN for a volume of 0."""
-        level = k.log(self.volume)
-        return level - first_known(level)
+        """log volume relative to the asset's first known one; NaN for a volume of 0."""
+        return log_level(self.volume)
 
     @_shared
     def log_open_interest(self) -> np.ndarray:
-        """log open interest relative to the first known one; NaN for 0."""
-        level = k.log(self.open_interest)
-        return level - first_known(level)
+        """log open interest relative to the asset's first known one; NaN for 0."""
+        return log_level(self.open_interest)
 
 
 def first_known(values: np.ndarray) -> np.ndarray:
     """First number of each row, as a column; NaN where there is none."""
     known = ~np.isnan(values)
     return values[np.arange(len(known)), known.argmax(axis=1)][:, None]
+
+
+def log_level(values: np.ndarray) -> np.ndarray:
+    """log relative to the row's first known one, for use in differences: levels mean nothing."""
+    level = k.log(values)
+    return level - first_known(level)
 
 
 _SHARED_NAMES = frozenset(

@@ -12,12 +12,11 @@ from typing import Any
 
 from tft_core.checkpoint_manager.atomic import StrictJsonError, dump_json, load_json, replace_file
 from tft_core.errors import StrategyError
-from tft_core.strategy.protocol import Signal
-from tft_core.strategy.publication import Leg
+from tft_core.strategy.protocol import Leg, Signal
+from tft_core.strategy.publication import SAME_WITHIN
 
 Key = tuple[str, Leg]
 """Strategy and instrument."""
-RESIZE_FROM = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,9 @@ class Held:
     """One position of the book."""
 
     direction: str
+    """``long`` or ``short``."""
     weight: float
+    """Size, without sign."""
 
 
 Positions = dict[Key, Held]
@@ -40,6 +41,7 @@ class Book:
     after: Positions
 
     def write(self, path: Path) -> None:
+        """Replace the stored book atomically."""
         replace_file(
             path,
             dump_json(
@@ -92,7 +94,7 @@ def change(held: Held | None, direction: str, weight: float) -> str | None:
         return "open"
     if held.direction != direction:
         return "flip"
-    return "resize" if abs(weight - held.weight) > RESIZE_FROM else None
+    return "resize" if abs(weight - held.weight) > SAME_WITHIN else None
 
 
 def _rows(positions: Mapping[Key, Held]) -> list[list[Any]]:

@@ -20,9 +20,8 @@ from tft_core.config import load_settings
 from tft_core.errors import LedgerError
 from tft_core.schema import content_hash
 from tft_core.strategy.ledger_file import LedgerFile
-from tft_core.strategy.protocol import Signal
+from tft_core.strategy.protocol import Leg, Signal
 from tft_core.strategy.publication import (
-    Leg,
     Publication,
     corrections,
     is_same_answer,
@@ -99,6 +98,10 @@ class Ledger:
 
         Returns:
             What stands in the ledger now; ``is_new`` tells whether this call wrote it.
+
+        Raises:
+            LedgerError: A signal or position is not this strategy's, doubled or not finite.
+                Nothing is published then.
         """
         _refuse_bad_answer(strategy_id, session, signals, positions, cause)
         documents = {signal.leg: metadata_json(signal) for signal in signals}
@@ -247,7 +250,11 @@ class Ledger:
         return [date.fromisoformat(day) for day in frame["session"]]
 
     def export(self, path: str | os.PathLike[str], *, revision: Revision = "latest") -> Path:
-        """Write all signals to a ``.csv`` or ``.parquet`` file, whole or not at all."""
+        """Write all signals to a ``.csv`` or ``.parquet`` file, whole or not at all.
+
+        Raises:
+            LedgerError: Another suffix.
+        """
         target = Path(path)
         frame = self.signals(revision=revision)
         if target.suffix == ".csv":

@@ -56,7 +56,9 @@ def ledger_version(path: Path) -> int | None:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
             return db.execute("PRAGMA user_version").fetchone()[0]
     except sqlite3.Error as error:
-        raise LedgerError(f"{path} must be a ledger, found: {error}; restore it") from error
+        raise LedgerError(
+            f"{path} must be a ledger, found: {error}; restore it from a backup"
+        ) from error
 
 
 class LedgerFile:
@@ -73,6 +75,7 @@ class LedgerFile:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A connection whose changes are all kept, or none of them."""
         with self.connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -84,6 +87,7 @@ class LedgerFile:
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
+        """A connection for reading."""
         try:
             self._make_ready()
             with closing(self._open()) as connection:

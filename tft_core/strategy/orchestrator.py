@@ -16,8 +16,8 @@ from tft_core.errors import StrategyError
 from tft_core.logs import get_logger
 from tft_core.strategy.book import Book, Held, Positions, change, from_signals, size_of
 from tft_core.strategy.ledger import Ledger
-from tft_core.strategy.protocol import Holdings, Signal, StrategyProtocol
-from tft_core.strategy.publication import Leg, Publication
+from tft_core.strategy.protocol import Holdings, Leg, Signal, StrategyProtocol
+from tft_core.strategy.publication import Publication
 from tft_core.strategy.registry import StrategyRegistry, default_registry
 
 EventLog = Callable[[dict[str, Any]], None]
@@ -40,6 +40,7 @@ class TargetPosition:
 
     @property
     def leg(self) -> Leg:
+        """The instrument meant."""
         return (self.symbol, self.instrument_type, float(self.strike), self.expiry)
 
 
@@ -59,20 +60,25 @@ class RiskCheck:
 class Allocator(Protocol):
     """Turns signals into sized targets."""
 
-    def allocate(self, signals: list[Signal], regime: Any) -> list[TargetPosition]: ...
+    def allocate(self, signals: list[Signal], regime: Any) -> list[TargetPosition]:
+        """Targets of one session; what gets none is left as it is held."""
+        ...
 
 
 @runtime_checkable
 class RiskManager(Protocol):
     """Approves, cuts or blocks targets. Its results have the fields of ``RiskCheck``."""
 
-    def check(self, targets: list[TargetPosition], state: Any) -> list[Any]: ...
+    def check(self, targets: list[TargetPosition], state: Any) -> list[Any]:
+        """One answer a target; ``state`` is what is held before (``book.Positions``)."""
+        ...
 
 
 class SignalAllocator:
     """One target a signal, sized by its raw position, else by its conviction."""
 
     def allocate(self, signals: list[Signal], regime: Any) -> list[TargetPosition]:
+        """One target a signal, in their order; the regime is not looked at."""
         return [
             TargetPosition(
                 strategy_id=signal.strategy_id,
@@ -147,6 +153,9 @@ class Orchestrator:
             ``date, signals, targets, risk_checks, actions, regime`` as in the predecessor, and
             ``failures`` (strategy → error), ``published`` (strategy → revision, is_new, cause),
             ``problems`` (strategies that could not be loaded). Signals are the ledger's.
+
+        Raises:
+            StrategyError: The book is damaged, or another process held it for ten minutes.
         """
         make_directory(self.state_file.resolve().parent)
         lock = self.state_file.with_name(f".{self.state_file.name}.lock")

@@ -35,6 +35,9 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _CUSUM_WINDOW = 60
 _CUSUM_MIN_PERIODS = 21
 
+Leg = tuple[str, str, float, str]
+"""Symbol, instrument type, strike, expiry."""
+
 logger = get_logger(__name__)
 
 
@@ -87,8 +90,8 @@ class Signal:
             raise SignalError(f"signal strike must be finite, found {self.strike}")
 
     @property
-    def leg(self) -> tuple[str, str, float, str]:
-        """The instrument meant: symbol, type, strike, expiry."""
+    def leg(self) -> Leg:
+        """The instrument meant."""
         return (self.symbol, self.instrument_type, float(self.strike), self.expiry)
 
     @property
@@ -131,6 +134,9 @@ class BaseStrategy(ABC):
     Args:
         state_dir: Where ``{strategy_id}.json`` lies; default ``strategies`` under the
             configured home, looked up when the state is first used.
+
+    Raises:
+        StrategyError: The id could not be a file's name.
     """
 
     def __init__(self, state_dir: str | Path | None = None) -> None:
@@ -171,6 +177,7 @@ class BaseStrategy(ABC):
 
     @property
     def state_path(self) -> Path:
+        """The state's file; it is made when a value is first stored."""
         folder = self._state_dir or load_settings().home / "strategies"
         return folder / f"{self.strategy_id}.json"
 
@@ -212,7 +219,10 @@ class BaseStrategy(ABC):
                 "restore it, or remove it to start anew"
             ) from error
         if not isinstance(state, dict):
-            raise StrategyError(f"{path} must be a JSON object, found {type(state).__name__}")
+            raise StrategyError(
+                f"{path} must be a JSON object, found {type(state).__name__}; restore it, or "
+                "remove it to start anew"
+            )
         return state
 
     @staticmethod
@@ -223,6 +233,9 @@ class BaseStrategy(ABC):
             close: Prices, oldest first.
             threshold_mult: Event size in units of the standard deviation of the 60 returns
                 before (at least 21; none before that).
+
+        Raises:
+            StrategyError: ``threshold_mult`` is not above 0.
 
         As of:
             Each event's own time.

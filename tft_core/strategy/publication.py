@@ -8,10 +8,7 @@ from datetime import date
 from typing import Any
 
 from tft_core.errors import LedgerError
-from tft_core.strategy.protocol import Signal
-
-Leg = tuple[str, str, float, str]
-"""Symbol, instrument type, strike, expiry."""
+from tft_core.strategy.protocol import Leg, Signal
 
 SAME_WITHIN = 1e-6
 """Numbers closer than this are the same answer: what batch and single predictions may differ by."""
@@ -45,14 +42,10 @@ class Publication:
             "cause": self.cause,
             "checkpoint_hash": self.checkpoint_hash,
             "published_at": self.published_at,
-            "signals": [
-                [*signal.leg, signal.direction, float(signal.conviction), signal.ttl_bars,
-                 json.loads(metadata_json(signal)), signal.leg in self.corrected]
-                for signal in self.signals
-            ],
+            "signals": [[*_row(signal), signal.leg in self.corrected] for signal in self.signals],
             "positions": self.positions,
             "status": self.status,
-        }  # fmt: skip
+        }
 
 
 def metadata_json(signal: Signal) -> str:
@@ -137,11 +130,12 @@ def corrections(
 
 
 def _plain(signals: Iterable[Signal]) -> list[Any]:
-    ordered = sorted(signals, key=lambda signal: signal.leg)
-    return [
-        [*s.leg, s.direction, float(s.conviction), s.ttl_bars, json.loads(metadata_json(s))]
-        for s in ordered
-    ]
+    return [_row(signal) for signal in sorted(signals, key=lambda signal: signal.leg)]
+
+
+def _row(signal: Signal) -> list[Any]:
+    metadata = json.loads(metadata_json(signal))
+    return [*signal.leg, signal.direction, float(signal.conviction), signal.ttl_bars, metadata]
 
 
 def _close(one: Any, other: Any) -> bool:

@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ import pandas as pd
 from tft_core.checks.findings import Finding
 from tft_core.config import Settings
 from tft_core.errors import ArtifactError
-from tft_core.schema import canonical_json, content_hash, file_hash
+from tft_core.schema import canonical_json, content_hash, file_hash, utc_stamp
 from tft_core.training_pipeline.places import (
     MANIFEST,
     POINTER,
@@ -216,7 +215,7 @@ class ArtifactStore:
             "summary": draft.summary,
             "findings": draft.findings,
             "files": files,
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created_at": utc_stamp(),
         }
         draft.write_json(MANIFEST, manifest)
         self.place.publish(draft.path, f"{asset}/{key}", version_name(digest))

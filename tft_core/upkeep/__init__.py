@@ -1,1 +1,1 @@
-"""What keeps a state directory usable: its pages, its backups, its garbage."""
+"""What keeps a state directory usable: pages, alerts, backups, garbage, migration."""

@@ -16,6 +16,7 @@ from typing import Protocol
 from tft_core.checkpoint_manager.atomic import make_directory
 from tft_core.errors import AlertError
 from tft_core.inference import REASONS
+from tft_core.schema import utc_stamp
 from tft_core.upkeep.pages import docs_url
 
 ALARM_CODES = (
@@ -56,6 +57,7 @@ class Alert:
     run_id: str = ""
     """Dagster's run, where one is behind it."""
     asset: str = ""
+    """Where one is concerned."""
     key: str = ""
     """The asset's fold, session or other partition."""
 
@@ -111,11 +113,10 @@ class AlertBook:
 
     def raise_alert(self, alert: Alert, now: datetime | None = None) -> bool:
         """Keep an alert; False if its cause was told before."""
-        moment = (now or datetime.now(UTC)).isoformat(timespec="seconds")
         with self._open() as book:
             done = book.execute(
                 "INSERT OR IGNORE INTO alerts VALUES (?, ?, ?, ?)",
-                [alert.cause, moment, alert.key, json.dumps(asdict(alert))],
+                [alert.cause, utc_stamp(now), alert.key, json.dumps(asdict(alert))],
             )
             return done.rowcount == 1
 
@@ -126,7 +127,7 @@ class AlertBook:
 
     def pending(self, sink: str, now: datetime | None = None) -> list[Alert]:
         """Alerts that a sink has not taken yet, oldest first."""
-        since = ((now or datetime.now(UTC)) - MAX_AGE).isoformat(timespec="seconds")
+        since = utc_stamp((now or datetime.now(UTC)) - MAX_AGE)
         with self._open() as book:
             rows = book.execute(
                 "SELECT alert FROM alerts a WHERE raised_at >= ? AND NOT EXISTS "
@@ -164,9 +165,8 @@ class AlertBook:
         return taken
 
     def _mark(self, cause: str, sink: str) -> None:
-        moment = datetime.now(UTC).isoformat(timespec="seconds")
         with self._open() as book:
-            book.execute("INSERT OR IGNORE INTO taken VALUES (?, ?, ?)", [cause, sink, moment])
+            book.execute("INSERT OR IGNORE INTO taken VALUES (?, ?, ?)", [cause, sink, utc_stamp()])
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -179,5 +179,6 @@ class AlertBook:
                 yield book
         except (sqlite3.Error, OSError) as error:
             raise AlertError(
-                f"the alerts must be readable and writable at {self.path}, found: {error}"
+                f"the alerts must be readable and writable at {self.path}, found: {error}; "
+                "correct the rights or make room"
             ) from error

@@ -17,20 +17,18 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from tft_core.data.connection import without_writers
 from tft_core.errors import BackupError
-from tft_core.schema import canonical_json
+from tft_core.schema import canonical_json, utc_stamp
 
 MANIFEST, FORMAT = "BACKUP.json", 1
 STATE, DAGSTER = "state", "dagster"
 POINTERS = ("current", "promotions.json")
 SQLITE_SUFFIXES = (".db", ".sqlite")
 LEFT_OUT_SUFFIXES = (".lock", "-wal", "-shm", "-journal")
-CHUNK_BYTES = 1 << 20
 LEFT_OUT = {"builder.json", "dagster.yaml"}
 """A running builder's note; Dagster's settings, which are configuration, not state."""
 
@@ -46,6 +44,7 @@ class Backup:
     n_bytes: int
 
     def parts(self) -> set[str]:
+        """Which of ``state`` and ``dagster`` it holds files of."""
         return {name.partition("/")[0] for name in self.files}
 
 
@@ -102,7 +101,7 @@ def verify_backup(path: Path) -> Backup:
     n_bytes = 0
     try:
         with tarfile.open(path, "r:") as archive:
-            manifest = json.loads(_bytes_of(archive, MANIFEST))
+            manifest = _manifest_of(archive, path)
             for member in archive:
                 if member.name == MANIFEST:
                     continue
@@ -114,13 +113,10 @@ def verify_backup(path: Path) -> Backup:
                     )
                 found[member.name] = _digest(_opened(archive, member))
                 n_bytes += member.size
-    except (OSError, tarfile.TarError, ValueError, KeyError) as error:
-        raise BackupError(f"{path} must be a whole backup, found: {error}") from error
-    if manifest.get("format") != FORMAT:
+    except (OSError, tarfile.TarError, ValueError, KeyError, TypeError) as error:
         raise BackupError(
-            f"{path} must have backup format {FORMAT}, found {manifest.get('format')!r}; "
-            "restore it with the version that wrote it"
-        )
+            f"{path} must be a whole backup, found: {error}; use another one"
+        ) from error
     if found != manifest["files"]:
         names = found.keys() | manifest["files"].keys()
         wrong = sorted(n for n in names if found.get(n) != manifest["files"].get(n))
@@ -142,8 +138,8 @@ def restore(path: Path, home: Path, dagster_home: Path | None = None) -> Backup:
     missing = backup.parts() - set(places)
     if missing:
         raise BackupError(
-            f"{path} holds Dagster's storage, which must have a place; set $DAGSTER_HOME or give "
-            "--dagster-home"
+            f"{path} holds Dagster's storage, which must have a place, found none; "
+            "set $DAGSTER_HOME or give --dagster-home"
         )
     for name, place in places.items():
         tops = {PurePosixPath(n).parts[1] for n in backup.files if n.startswith(f"{name}/")}
@@ -239,7 +235,7 @@ def _seal(path: Path) -> None:
             files[member.name] = _digest(_opened(archive, member))
     manifest = {
         "format": FORMAT,
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created_at": utc_stamp(),
         "files": files,
     }
     payload = canonical_json(manifest).encode()
@@ -249,8 +245,15 @@ def _seal(path: Path) -> None:
         archive.addfile(info, io.BytesIO(payload))
 
 
-def _bytes_of(archive: tarfile.TarFile, name: str) -> bytes:
-    return _opened(archive, archive.getmember(name)).read()
+def _manifest_of(archive: tarfile.TarFile, path: Path) -> dict[str, Any]:
+    """What a backup says of itself: ``files`` and ``created_at``, in the format we write."""
+    table = json.loads(_opened(archive, archive.getmember(MANIFEST)).read())
+    if table["format"] != FORMAT:
+        raise BackupError(
+            f"{path} must have backup format {FORMAT}, found {table['format']!r}; "
+            "restore it with the version that wrote it"
+        )
+    return {"files": dict(table["files"]), "created_at": str(table["created_at"])}
 
 
 def _opened(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
@@ -264,7 +267,4 @@ def _opened(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 
 def _digest(handle: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while chunk := handle.read(CHUNK_BYTES):
-        digest.update(chunk)
-    return digest.hexdigest()
+    return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -33,6 +33,7 @@ class Garbage:
 
     @property
     def paths(self) -> "tuple[Path | UPath, ...]":
+        """All of it."""
         return self.artifacts + self.drafts + self.copies + self.checkpoints
 
 

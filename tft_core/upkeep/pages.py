@@ -71,7 +71,9 @@ def make_server(
     Raises:
         ConfigError: The address cannot be bound.
     """
-    handler = partial(PagesHandler, home=home, artifacts=artifacts or _store_in(home))
+    handler = partial(
+        PagesHandler, home=home, artifacts=artifacts or ArtifactStore(home / "artifacts")
+    )
     try:
         return ThreadingHTTPServer((host, port), handler)
     except OSError as error:
@@ -197,7 +199,3 @@ def _artifact(
         return store.current(asset, key) if version is None else store.version(asset, key, version)
     except (ArtifactError, NotADirectoryError):
         return None  # damaged or no artifact: not a page; whoever builds on it says why
-
-
-def _store_in(home: Path) -> ArtifactStore:
-    return ArtifactStore(home / "artifacts")

@@ -32,6 +32,7 @@ class LogSink:
         self._write = write
 
     def send(self, alert: Alert) -> None:
+        """Write the alert's text."""
         self._write(alert.text())
 
 
@@ -65,6 +66,11 @@ class SlackSink:
         self._client = WebhookClient(url, timeout=_SLACK_TIMEOUT_S, logger=silent)
 
     def send(self, alert: Alert) -> None:
+        """Post the alert's text.
+
+        Raises:
+            AlertError: Slack could not be reached, or did not take it.
+        """
         try:
             answer = self._client.send(text=_escaped(alert.text()))
         except (OSError, HTTPException) as error:  # its text may hold the address, thus the secret
@@ -113,7 +119,8 @@ def _own(name: str) -> AlertSink:
         return getattr(importlib.import_module(module), function)()
     except (ImportError, AttributeError) as error:
         raise ConfigError(
-            f"${SINKS_ENV} must name a function that can be imported, found {name!r}: {error}"
+            f"${SINKS_ENV} must name a function that can be imported, found {name!r}: {error}; "
+            "correct the name or PYTHONPATH"
         ) from error
 
 

@@ -124,7 +124,9 @@ def test_a_manifest_cannot_name_files_outside(registry, name):
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EIO])
-@pytest.mark.parametrize("step", ["write_synced", "fsync_directory", "write_tensors"])
+@pytest.mark.parametrize(
+    "step", ["staging.write_synced", "staging.fsync_directory", "manager.write_tensors"]
+)
 def test_a_failing_disk_is_a_typed_error_and_the_old_version_still_loads(
     registry, monkeypatch, code, step
 ):
@@ -134,7 +136,7 @@ def test_a_failing_disk_is_a_typed_error_and_the_old_version_still_loads(
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as broken:
-        broken.setattr(f"tft_core.checkpoint_manager.manager.{step}", fail)
+        broken.setattr(f"tft_core.checkpoint_manager.{step}", fail)
         with pytest.raises(CheckpointError, match=f"Errno {code}.*versions saved before are"):
             registry.save(weights(1), metadata())
     assert registry.latest_path() in (old, *[row["path"] for row in registry.list_checkpoints()])

@@ -143,6 +143,28 @@ def test_a_crafted_backup_writes_nowhere_else(name: str, tmp_path: Path) -> None
     assert not (tmp_path / "there").exists()
 
 
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        ([], "must be a whole backup"),
+        ({"created_at": "", "files": {}}, "must be a whole backup, found: 'format'"),
+        ({"format": 1, "created_at": ""}, "must be a whole backup, found: 'files'"),
+        ({"format": 1, "created_at": "", "files": 3}, "must be a whole backup"),
+        ({"format": 2}, "must have backup format 1, found 2"),
+    ],
+)
+def test_a_manifest_that_no_backup_has_is_refused(
+    manifest: object, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "odd.tar"
+    with tarfile.open(path, "w") as archive:
+        info = tarfile.TarInfo(MANIFEST)
+        info.size = len(json.dumps(manifest).encode())
+        archive.addfile(info, io.BytesIO(json.dumps(manifest).encode()))
+    with pytest.raises(BackupError, match=message):
+        verify_backup(path)
+
+
 def test_a_pointer_is_never_newer_than_what_it_names(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

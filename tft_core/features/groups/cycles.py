@@ -7,7 +7,6 @@ from tft_core.features.registry import FeatureGroup, definer
 from tft_core.features.sessions import SIGMA_LOOKBACK, OwnSessions
 
 WINDOW = 126
-_FEW = 32
 BANDS = {"42_126": (1, 3), "21_31": (4, 6), "10_18": (7, 12), "5_10": (13, 25)}
 """Periods in sessions → first and last Fourier bin of 126."""
 PHASES = {63: 2, 21: 6}
@@ -42,15 +41,9 @@ def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
     """All features of the group."""
     scaled, n = bars.z_ret, bars.n_out
     out = {f.name: np.full((len(scaled), n), np.nan) for f in FEATURES}
-    n_full = min(n, scaled.shape[1] - WINDOW + 1)
-    if n_full < 1:
-        return out
-    taper, start = np.hanning(WINDOW + 2)[1:-1], n - n_full
-    # many windows: asset by asset, to stay in the cache; few: all assets at once
-    parts = [slice(a, a + 1) for a in range(len(scaled))] if n_full > _FEW else [slice(None)]
-    for part in parts:
-        series = k.recent(scaled[part], n_full + WINDOW - 1)
-        windows = np.lib.stride_tricks.sliding_window_view(series, WINDOW, axis=1)
+    taper = np.hanning(WINDOW + 2)[1:-1]
+    for part, windows in k.full_windows(scaled, WINDOW, n):
+        start = n - windows.shape[1]
         centred = windows - windows.mean(axis=-1, keepdims=True)
         spectrum = np.fft.rfft(centred * taper, axis=-1)[..., 1:]
         power = spectrum.real**2 + spectrum.imag**2

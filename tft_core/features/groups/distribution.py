@@ -14,7 +14,6 @@ DFA_SCALES = (8, 16, 32, 64)
 YEAR = 252
 TAIL = 12
 """Sessions in the lowest 5 % of a year."""
-_FEW = 32
 
 _define = definer("dist")
 
@@ -112,15 +111,9 @@ def _order_statistics(ret: np.ndarray, newest: int) -> dict[str, np.ndarray]:
     shape = k.recent(ret, newest).shape
     out = {f"dist_{name}_252": np.full(shape, np.nan) for name in names}
     deviation = k.move_std(ret, YEAR, YEAR, newest)
-    n_full = min(newest, ret.shape[1] - YEAR + 1)
-    if n_full < 1:
-        return out
-    start = shape[1] - n_full
-    # many windows: asset by asset, to stay in the cache; few: all assets at once
-    parts = [slice(a, a + 1) for a in range(len(ret))] if n_full > _FEW else [slice(None)]
-    for part in parts:
-        series = k.recent(ret[part], n_full + YEAR - 1)
-        ordered = np.sort(np.lib.stride_tricks.sliding_window_view(series, YEAR, axis=1), axis=-1)
+    for part, windows in k.full_windows(ret, YEAR, newest):
+        start = shape[1] - windows.shape[1]
+        ordered = np.sort(windows, axis=-1)
         ordered[np.isnan(ordered[..., -1])] = np.nan
         q05, q25, q50, q75, q95 = (_quantile(ordered, q) for q in (0.05, 0.25, 0.5, 0.75, 0.95))
         scale = deviation[part, start:]

@@ -4,7 +4,7 @@ import numpy as np
 
 from tft_core.features import kernels as k
 from tft_core.features.registry import FeatureGroup, definer
-from tft_core.features.sessions import SIGMA_LOOKBACK, OwnSessions, first_known
+from tft_core.features.sessions import SIGMA_LOOKBACK, OwnSessions, log_level
 
 _define = definer("liq")
 _CV = "close volume"
@@ -68,14 +68,12 @@ def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
     n, sigma = bars.n_out, bars.asked(bars.sigma)
     for w in (21, 63, 252):
         out[f"liq_volume_z_{w}"] = k.move_zscore(log_volume, w, newest=n)
-    out["liq_volume_ratio_5_63"] = _log_ratio_of_means(volume, 5, 63, n)
-    slope, residual = k.trend(log_volume, 63, n)
-    error = np.sqrt(residual * 63 / 61.0 / (63 * (63**2 - 1.0) / 12.0))
-    out["liq_volume_trend_63"] = k.ratio(slope, error)
+    out["liq_volume_ratio_5_63"] = k.log_mean_ratio(volume, 5, 63, n)
+    out["liq_volume_trend_63"] = k.trend_t(log_volume, 63, n)
     impact = k.ratio(np.abs(ret), bars.close * volume)
-    out["liq_amihud_5_63"] = _log_ratio_of_means(impact, 5, 63, n)
-    out["liq_amihud_21_252"] = _log_ratio_of_means(impact, 21, 252, n)
-    illiquid = _log_level(k.move_mean(impact, 21, newest=n + 251))
+    out["liq_amihud_5_63"] = k.log_mean_ratio(impact, 5, 63, n)
+    out["liq_amihud_21_252"] = k.log_mean_ratio(impact, 21, 252, n)
+    illiquid = log_level(k.move_mean(impact, 21, newest=n + 251))
     out["liq_amihud_z_252"] = k.move_zscore(illiquid, 252, newest=n)
     change = k.diff(log_volume)
     out["liq_volume_vol_21"] = k.move_std(change, 21, newest=n)
@@ -106,17 +104,6 @@ def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
     out["liq_roll_spread_63"] = k.ratio(2.0 * np.sqrt(bounce), k.move_std(ret, 63, newest=n))
     out["liq_hl_spread_21"] = k.move_mean(_high_low_spread(bars, n + 20), 21, newest=n)
     return out
-
-
-def _log_ratio_of_means(values: np.ndarray, short: int, long: int, newest: int) -> np.ndarray:
-    means = (k.move_mean(values, window, newest=newest) for window in (short, long))
-    return k.log(k.ratio(*means))
-
-
-def _log_level(values: np.ndarray) -> np.ndarray:
-    """log relative to the first known value: only differences of it are used."""
-    level = k.log(values)
-    return level - first_known(level)
 
 
 def _high_low_spread(bars: OwnSessions, newest: int) -> np.ndarray:

@@ -46,9 +46,7 @@ def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
         out[f"oi_z_{w}"] = k.move_zscore(level, w, newest=n)
     out["oi_turnover_z_63"] = k.move_zscore(bars.log_volume - level, 63, newest=n)
     turnover = k.ratio(bars.volume, bars.open_interest)
-    out["oi_turnover_ratio_21_252"] = k.log(
-        k.ratio(k.move_mean(turnover, 21, newest=n), k.move_mean(turnover, 252, newest=n))
-    )
+    out["oi_turnover_ratio_21_252"] = k.log_mean_ratio(turnover, 21, 252, n)
     change = k.diff(level)
     out["oi_price_corr_63"] = k.move_corr(ret, change, 63, newest=n)
     built = k.diff(bars.open_interest)

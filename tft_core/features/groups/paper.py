@@ -7,8 +7,9 @@ from tft_core.features.registry import FeatureGroup, definer
 from tft_core.features.sessions import SIGMA_LOOKBACK, OwnSessions
 
 HORIZONS = (1, 21, 63, 126, 252)
-SPEEDS = ((8, 24), (16, 48), (32, 96))
-"""The paper prints (16, 28); Baz et al. 2015 and the Momentum Transformer code have 48."""
+MACD_SCALES = ((8, 24), (16, 48), (32, 96))
+"""Short and long scale in sessions: α = 1/scale. The paper prints (16, 28), a misprint: Baz et
+al. 2015 and the Momentum Transformer code have 48."""
 PRICE_WINDOW, SIGNAL_WINDOW = 60, 252
 
 _define = definer("paper")
@@ -29,7 +30,7 @@ FEATURES = (
             f"Wilder {w} of C) / deviation of C over {PRICE_WINDOW} sessions",
             "X-Trend (arXiv 2310.10500v2) eq. 6; Baz et al. 2015",
         )
-        for s, w in SPEEDS
+        for s, w in MACD_SCALES
     ),
 )  # fmt: skip
 
@@ -43,7 +44,7 @@ def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
         out[f"paper_norm_ret_{h}"] = k.ratio(simple, sigma * h**0.5)
     path = n + SIGNAL_WINDOW - 1
     deviation = k.move_std(close, PRICE_WINDOW, newest=path)
-    for s, w in SPEEDS:
+    for s, w in MACD_SCALES:
         spread = k.wilder(close, s, newest=path) - k.wilder(close, w, newest=path)
         signal = k.ratio(spread, deviation)
         scale = k.move_std(signal, SIGNAL_WINDOW, newest=n)

@@ -88,10 +88,9 @@ def _within_the_day(bars: OwnSessions) -> dict[str, np.ndarray]:
     # upper minus lower shadow, in logs
     shadows = k.log(k.ratio(high, np.maximum(open_, close)))
     shadows = shadows - k.log(k.ratio(np.minimum(open_, close), low))
-    means = (k.move_mean(spread, w, newest=n) for w in (5, 63))
     return {
         "range_hl_norm": k.ratio(bars.asked(spread), bars.asked(bars.sigma)),
-        "range_hl_ratio_5_63": k.log(k.ratio(*means)),
+        "range_hl_ratio_5_63": k.log_mean_ratio(spread, 5, 63, n),
         "range_close_loc_1": bars.asked(place),
         "range_close_loc_21": k.move_mean(place, 21, newest=n),
         "range_body_1": bars.asked(k.ratio(close - open_, high - low)),

@@ -93,9 +93,7 @@ def compute(bars: OwnSessions) -> dict[str, np.ndarray]:
     for s, w in ACCELERATIONS:
         out[f"ret_accel_{s}_{w}"] = k.ratio(over[s] / s - over[w] / w, sigma)
     for w in TRENDS:
-        slope, residual = k.trend(price, w, n)
-        error = np.sqrt(residual * w / (w - 2.0) / (w * (w**2 - 1.0) / 12.0))
-        out[f"ret_trend_t_{w}"] = k.ratio(slope, error)
+        out[f"ret_trend_t_{w}"] = k.trend_t(price, w, n)
     out["ret_streak"] = _streak(ret, n)
     return out
 

@@ -165,8 +165,7 @@ def windowed(
     Missing values are bridged by the last known one for TA-Lib, whose running sums a NaN
     would poison for ever, and every window that holds one is NaN afterwards.
     """
-    reach = None if newest is None else newest + window - 1
-    inputs = tuple(k.recent(values, reach) for values in inputs)
+    inputs = tuple(k.recent(values, k.reach(newest, window)) for values in inputs)
     known = np.all([np.isfinite(values) for values in inputs], axis=0)
     clean = k.window_sum(known, window, newest) == window
     outputs: list[np.ndarray] = []

@@ -1,0 +1,91 @@
+"""Rolling arithmetic with finite memory on wide (asset, session) arrays.
+
+Rows are assets, columns the asset's own sessions in time order; every function works along
+the last axis, looks only backwards and gives NaN where its window is not filled. Sums are
+built without subtraction, so a huge value leaves no residue once it has left the window.
+Functions of a window take ``newest``: only so many of the newest columns are computed and
+returned, which is what makes a single day cheap. Definitions of single features stay in
+``groups/``.
+"""
+
+from tft_core.features.kernels.weighted import (
+    MAX_LAG,
+    daily_volatility,
+    ema,
+    ewm_mean,
+    ewm_std_daily,
+    ewm_weights,
+    fir,
+    kernel_mass,
+    trend,
+    trend_t,
+    trend_weights,
+    weighted_sum,
+    wilder,
+)
+from tft_core.features.kernels.windows import (
+    diff,
+    full_windows,
+    lag,
+    log,
+    log_mean_ratio,
+    move_argmax,
+    move_argmin,
+    move_corr,
+    move_cov,
+    move_max,
+    move_mean,
+    move_mean_std,
+    move_min,
+    move_rank,
+    move_skew_kurt,
+    move_std,
+    move_sum,
+    move_var,
+    move_zscore,
+    ratio,
+    reach,
+    recent,
+    required,
+    window_sum,
+)
+
+__all__ = [
+    "MAX_LAG",
+    "daily_volatility",
+    "diff",
+    "ema",
+    "ewm_mean",
+    "ewm_std_daily",
+    "ewm_weights",
+    "fir",
+    "full_windows",
+    "kernel_mass",
+    "lag",
+    "log",
+    "log_mean_ratio",
+    "move_argmax",
+    "move_argmin",
+    "move_corr",
+    "move_cov",
+    "move_max",
+    "move_mean",
+    "move_mean_std",
+    "move_min",
+    "move_rank",
+    "move_skew_kurt",
+    "move_std",
+    "move_sum",
+    "move_var",
+    "move_zscore",
+    "ratio",
+    "reach",
+    "recent",
+    "required",
+    "trend",
+    "trend_t",
+    "trend_weights",
+    "weighted_sum",
+    "wilder",
+    "window_sum",
+]
