@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,14 +25,17 @@ DYNAMIC = {
 }
 
 
-def finding_calls() -> Iterator[tuple[Path, ast.Call, ast.FunctionDef]]:
+@cache
+def finding_calls() -> list[tuple[Path, ast.Call, ast.FunctionDef]]:
     """Each call of ``Finding`` with the function it stands in."""
-    for path in sorted((ROOT / "tft_core").rglob("*.py")):
-        for function in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(function, ast.FunctionDef):
-                for node in ast.walk(function):
-                    if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding":
-                        yield path, node, function
+    return [
+        (path, node, function)
+        for path in sorted((ROOT / "tft_core").rglob("*.py"))
+        for function in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding"
+    ]
 
 
 def codes_of(call: ast.Call, function: ast.FunctionDef) -> set[str]:

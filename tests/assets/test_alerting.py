@@ -200,7 +200,9 @@ def test_a_killed_run_is_told_as_such(tower: Tower) -> None:
     assert (alert.code, alert.run_id) == ("run_killed", run.run_id)
 
 
-def test_a_refused_candidate_is_told_once_however_often_it_is_judged(tower: Tower) -> None:
+def test_a_refused_candidate_is_told_once_however_often_it_is_judged(
+    finished: dg.ExecuteInProcessResult, tower: Tower
+) -> None:
     judged = {"checkpoint": "x_trend/v7", "gate": "refused", "promoted": False}
     reasons = "1 of 6 rules of the gate fail: net Sharpe ratio -0.20, at least 0.00 asked for."
     summary = {"summary": {**judged, "gate_reasons": reasons}}

@@ -24,29 +24,28 @@ def build(home: Home, instance: dg.DagsterInstance) -> set[tuple[str, str]]:
     job = build_defs(home.resources()).resolve_implicit_global_asset_job_def()
     key = dg.AssetKey("production_checkpoint")
     assert job.execute_in_process(asset_selection=[key], instance=instance).success
-    return {
-        (
-            next(iter(run.asset_selection or ())).to_user_string(),
-            run.tags.get("dagster/partition", "all"),
-        )
-        for run in instance.get_runs()
-        if run.run_id not in before
-    }
+    return {built_by(run) for run in instance.get_runs() if run.run_id not in before}
+
+
+def built_by(run: dg.DagsterRun) -> tuple[str, str]:
+    asset = next(iter(run.asset_selection or ())).to_user_string()
+    return asset, run.tags.get("dagster/partition", "all")
 
 
 def test_an_empty_state_plans_every_run_that_is_then_made(
-    home: Home, instance: dg.DagsterInstance
+    home: Home, instance: dg.DagsterInstance, request: pytest.FixtureRequest
 ) -> None:
     rows = plan(home, instance)
     assert instance.get_runs() == []  # planning makes none
     assert all(certain for _, _, certain in rows)
-    assert build(home, instance) == {(asset, key) for asset, key, _ in rows}
+    request.getfixturevalue("finished")  # what one command makes of just such an empty state
+    made = {built_by(run) for run in instance.get_runs()}
+    assert made == {(asset, key) for asset, key, _ in rows}
 
 
 def test_a_fresh_state_plans_the_checkpoint_alone_with_its_time(
-    home: Home, instance: dg.DagsterInstance
+    finished: dg.ExecuteInProcessResult, home: Home, instance: dg.DagsterInstance
 ) -> None:
-    build(home, instance)
     frame, durations = planned(instance, build_defs(home.resources()), home.workspace())
     assert list(frame["asset"]) == ["production_checkpoint"]
     assert math.isfinite(frame["seconds"].iloc[0])
@@ -54,9 +53,8 @@ def test_a_fresh_state_plans_the_checkpoint_alone_with_its_time(
 
 
 def test_new_bars_plan_what_stands_on_them_as_possible(
-    home: Home, instance: dg.DagsterInstance
+    finished: dg.ExecuteInProcessResult, home: Home, instance: dg.DagsterInstance
 ) -> None:
-    build(home, instance)
     home.set_market("2021-06-01", "2022-06-01", "2023-06-01", "2024-06-01", "2025-02-04")
     rows = plan(home, instance)
     assert [row for row in rows if row[2]] == [

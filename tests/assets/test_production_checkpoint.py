@@ -64,12 +64,11 @@ def failure_of(result: dg.ExecuteInProcessResult) -> str:
 
 
 def test_one_command_builds_everything_from_nothing_and_a_second_one_nothing(
-    home: Home, instance: dg.DagsterInstance
+    finished: dg.ExecuteInProcessResult, home: Home, instance: dg.DagsterInstance
 ) -> None:
-    first = build(home, instance)
-    assert first.success
+    assert finished.success
     # 3 windows and live: 7 assets of 4 folds, 2 complete windows on record
-    assert Counter(name.partition("[")[0] for name in built(instance, first)) == {
+    assert Counter(name.partition("[")[0] for name in built(instance, finished)) == {
         "market_data": 4,
         "mega_features": 4,
         "prefiltered_features": 4,
@@ -90,17 +89,15 @@ def test_one_command_builds_everything_from_nothing_and_a_second_one_nothing(
 
 
 def test_a_fold_redone_to_the_same_result_leaves_everything_downstream_fresh(
-    home: Home, instance: dg.DagsterInstance
+    finished: dg.ExecuteInProcessResult, home: Home, instance: dg.DagsterInstance
 ) -> None:
-    build(home, instance)
     assert materialize(home, instance, "exploration_fold", FIRST).success
     assert stale(home, instance) == set()
 
 
 def test_a_fold_redone_with_another_seed_makes_the_reports_from_it_stale(
-    home: Home, instance: dg.DagsterInstance
+    finished: dg.ExecuteInProcessResult, home: Home, instance: dg.DagsterInstance
 ) -> None:
-    build(home, instance)
     redone = materialize(home, instance, "exploration_fold", SECOND, {"seed": 7})
     assert redone.success
     assert stale(home, instance) == {
@@ -113,9 +110,8 @@ def test_a_fold_redone_with_another_seed_makes_the_reports_from_it_stale(
 
 
 def test_one_more_window_builds_that_window_and_live_and_nothing_else(
-    home: Home, instance: dg.DagsterInstance
+    finished: dg.ExecuteInProcessResult, home: Home, instance: dg.DagsterInstance
 ) -> None:
-    build(home, instance)
     home.sections["folds"]["n_windows"] = 4
     second = build(home, instance)
     assert second.success
@@ -127,9 +123,8 @@ def test_one_more_window_builds_that_window_and_live_and_nothing_else(
 
 
 def test_a_setting_makes_stale_what_reads_it_and_nothing_upstream(
-    home: Home, instance: dg.DagsterInstance
+    finished: dg.ExecuteInProcessResult, home: Home, instance: dg.DagsterInstance
 ) -> None:
-    build(home, instance)
     home.sections["gate"] = {"min_sharpe_net": 0.1}
     assert stale(home, instance) == {"production_checkpoint[all]"}
     home.sections["exploration"] = {"n_seeds": 5}
@@ -138,9 +133,8 @@ def test_a_setting_makes_stale_what_reads_it_and_nothing_upstream(
 
 
 def test_new_bars_refit_live_and_leave_the_finished_folds_alone(
-    home: Home, instance: dg.DagsterInstance
+    finished: dg.ExecuteInProcessResult, home: Home, instance: dg.DagsterInstance
 ) -> None:
-    build(home, instance)
     home.set_market(
         "2021-06-01", "2022-06-01", "2023-06-01", "2024-06-01", "2025-02-03", "2025-02-04"
     )
@@ -150,18 +144,17 @@ def test_new_bars_refit_live_and_leave_the_finished_folds_alone(
 
 
 def test_a_deleted_artifact_is_built_again_although_dagster_knows_it(
-    home: Home, instance: dg.DagsterInstance
+    finished: dg.ExecuteInProcessResult, home: Home, instance: dg.DagsterInstance
 ) -> None:
-    build(home, instance)
     (home.path / "artifacts" / "prefiltered_features" / FIRST / "current").unlink()
     second = build(home, instance)
     assert second.success
     assert built(instance, second) == [f"prefiltered_features[{FIRST}]"]
 
 
-def test_a_new_instance_builds_known_artifacts_again_to_the_same_content(home: Home) -> None:
-    with dg.DagsterInstance.ephemeral() as one:
-        build(home, one)
+def test_a_new_instance_builds_known_artifacts_again_to_the_same_content(
+    finished: dg.ExecuteInProcessResult, home: Home
+) -> None:
     before = home.workspace().artifacts.read("production_checkpoint", "all").content_hash
     with dg.DagsterInstance.ephemeral() as other:
         result = build(home, other)
@@ -191,7 +184,7 @@ def test_a_failed_blocking_check_stops_the_build_and_is_named(
 
 
 def test_a_warning_stops_nothing_and_shows_as_a_check_that_does_not_hold(
-    home: Home, instance: dg.DagsterInstance
+    finished: dg.ExecuteInProcessResult, home: Home, instance: dg.DagsterInstance
 ) -> None:
     home.set_faults({"production_checkpoint/all": {"finds": ["warn gate_passed"]}})
     result = build(home, instance)
@@ -232,7 +225,7 @@ def test_on_missing_fail_names_what_is_missing_and_builds_nothing(
 
 
 def test_overrides_of_the_launchpad_reach_the_core(
-    home: Home, instance: dg.DagsterInstance
+    finished: dg.ExecuteInProcessResult, home: Home, instance: dg.DagsterInstance
 ) -> None:
     assert build(home, instance, force_reason="reviewed by hand", on_missing="build").success
     content = home.workspace().artifacts.read("production_checkpoint", "all").json("content.json")
@@ -240,7 +233,7 @@ def test_overrides_of_the_launchpad_reach_the_core(
 
 
 def test_a_second_builder_of_one_home_is_refused_and_told_who_builds(
-    home: Home, instance: dg.DagsterInstance
+    finished: dg.ExecuteInProcessResult, home: Home, instance: dg.DagsterInstance
 ) -> None:
     with only_builder(home.path, "run-of-somebody"):
         result = build(home, instance)
@@ -250,11 +243,10 @@ def test_a_second_builder_of_one_home_is_refused_and_told_who_builds(
 
 
 def test_a_backfill_run_by_run_gives_what_the_one_command_gives(
-    home: Home, instance: dg.DagsterInstance, tmp_path_factory: pytest.TempPathFactory
+    finished: dg.ExecuteInProcessResult, home: Home, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     other = Home(tmp_path_factory.mktemp("other"))
     (other.path / "market.json").write_text((home.path / "market.json").read_text())
-    build(home, instance)
     with dg.DagsterInstance.ephemeral() as second:
         for asset in UPSTREAM:
             for key in keys_of(SPECS[asset], other.workspace().plan):

@@ -68,10 +68,9 @@ def test_a_run_is_tagged_with_profile_commit_and_data(
 
 
 def test_runs_of_a_builder_are_tagged_too_and_the_checkpoint_by_the_live_data(
-    home: Home, instance: dg.DagsterInstance
+    finished: dg.ExecuteInProcessResult, home: Home, instance: dg.DagsterInstance
 ) -> None:
-    result = run(home, instance, ["production_checkpoint"], None)
-    assert result.success
+    assert finished.success
     artifacts = home.workspace().artifacts
     runs = instance.get_runs()
     assert len(runs) > 10

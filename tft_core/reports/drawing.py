@@ -78,9 +78,10 @@ def figure_of(
     buffer = io.BytesIO()
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), dpi=DPI)
-        FigureCanvasAgg(figure)
+        canvas = FigureCanvasAgg(figure)
         yield tuple(figure.subplots(n_rows, 1, sharex=True, squeeze=False)[:, 0]), buffer
-        figure.savefig(buffer, format="png", metadata={"Software": None})
+        # the same bytes as savefig's, which draws all of it once more to lay it out
+        canvas.print_png(buffer, metadata={"Software": None})
 
 
 @contextmanager
