@@ -64,10 +64,12 @@ class Shown:
         """m/(1−p) of every row."""
         return (self.keep.to(dtype) / self.share).t().index_select(1, self.group)
 
-    def summed(self, by_row: Float[Tensor, "variable row"]) -> Float[Tensor, "group variable"]:
+    def summed(
+        self, by_row: Float[Tensor, "some_variable row"], some: slice
+    ) -> Float[Tensor, "group some_variable"]:
         """Σ m/(1−p)·v over the rows of each group; a product, so that its order is fixed."""
         rows_of = F.one_hot(self.group, len(self.keep)).to(by_row.dtype)
-        return (by_row @ rows_of).t() * (self.keep.to(by_row.dtype) / self.share)
+        return (by_row @ rows_of).t() * (self.keep[:, some].to(by_row.dtype) / self.share)
 
     def pieces(self) -> "list[Piece] | None":
         """The rows of each group with the variables they show; ``None`` where groups are not
@@ -192,7 +194,7 @@ class FoldedBatch(torch.autograd.Function):
                 if d_by_group is not None:
                     centre = folded[some, -1] @ g.t()
                     by_row = (back * h[some, :-1]).sum(1) + centre
-                    d_by_group[:, some] = ctx.drawn.summed(by_row)
+                    d_by_group[:, some] = ctx.drawn.summed(by_row, some)
                 dh.add_(back if ctx.shown is None else back.mul_(ctx.shown[some, None]))
             d_line[some] = _through_units(dh, h[some], x[some])
         if ctx.pieces is not None:
