@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,13 @@ import torch
 
 from benchmarks.planted import N_ASSETS, N_TRUE, NETWORK, auc, planted_rows
 from benchmarks.selection import FOLD_ENDS, GAP, TEST_DAYS, TRAINING, split, test_sharpe
-from tft_core.models import variable_selection
 from tft_core.sequences import RowTable
 from tft_core.training.loop import MemberResult, train_member
 
 N_FEATURES, END = 60, FOLD_ENDS[-1]
 SWAPPED_ASSETS = 2
+CLOSED = 1e-5
+"""A share of the output that is as good as none."""
 
 
 def main() -> None:
@@ -33,13 +35,11 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True, help="file of finished runs")
     parser.add_argument("--worlds", nargs="+", default=["shared", "split"])
     parser.add_argument("--ranges", type=float, nargs="+", default=[0.0, 1.0], help="ρ")
-    parser.add_argument("--price", type=float, default=1.0, help="of a deviation, times λ")
     parser.add_argument("--ic", type=float, default=0.10)
     parser.add_argument("--first-data", type=int, default=400)
     parser.add_argument("--data-sets", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
-    variable_selection.DEVIATION_PRICE = options.price
     done = read(options.state)
     for run in runs(options):
         key = {name: run[name] for name in KEY}
@@ -54,27 +54,24 @@ def main() -> None:
     print_tables(done)
 
 
-KEY = ("world", "ic", "data", "range", "price", "seed")
+KEY = ("world", "ic", "data", "range", "seed")
 
 
 def runs(options: argparse.Namespace) -> Iterator[dict]:
-    """Seed by seed, so that a run that is stopped holds whole pairs."""
+    """Pair by pair, so that a run that is stopped can be read."""
     for data in range(options.first_data, options.first_data + options.data_sets):
-        for world in options.worlds:
-            rows = planted_rows(data, N_FEATURES, options.ic, END + GAP + TEST_DAYS)
-            if world == "split":
-                rows = swapped(rows)
-            for seed in range(options.seeds):
-                for entity_range in options.ranges:
-                    yield {
-                        "world": world,
-                        "ic": options.ic,
-                        "data": data,
-                        "range": entity_range,
-                        "price": options.price if entity_range else 0.0,
-                        "seed": seed,
-                        "rows": rows,
-                    }
+        rows = planted_rows(data, N_FEATURES, options.ic, END + GAP + TEST_DAYS)
+        worlds = {"shared": rows, "split": swapped(rows)}
+        for seed, world in product(range(options.seeds), options.worlds):
+            for entity_range in options.ranges:
+                yield {
+                    "world": world,
+                    "ic": options.ic,
+                    "data": data,
+                    "range": entity_range,
+                    "seed": seed,
+                    "rows": worlds[world],
+                }
 
 
 def swapped(rows: RowTable) -> RowTable:
@@ -100,12 +97,13 @@ def outcome(run: dict) -> dict:
     model = replace(NETWORK, n_features=N_FEATURES, vsn_entity_range=run["range"])
     result = train_member(rows, *split(rows, END), model, TRAINING, run["seed"])
     weights = weights_by_asset(result)
+    own = weights[:, weights.mean(axis=0) > CLOSED]
     return {
         "auc": mean_auc(weights, run["world"]),
         "sharpe": test_sharpe(rows, [result]),
         "val_sharpe": result.val_sharpe,
-        "alive": int((weights.max(axis=0) > 0).sum()),
-        "spread": float(np.abs(weights / weights.mean(axis=0).clip(1e-9) - 1.0).mean()),
+        "alive": own.shape[1],
+        "deviation": float(np.abs(own / own.mean(axis=0) - 1.0).mean()),
         "steps": result.optimiser_steps,
         "weights": weights.round(6).tolist(),
     }
@@ -131,30 +129,22 @@ def read(path: Path) -> list[dict]:
 
 def print_tables(done: list[dict]) -> None:
     """Means over data sets of the seeds' means, and the paired differences from static weights."""
-    frame = pd.DataFrame(done)
-    by = ["world", "ic", "range", "price"]
-    told = frame.groupby([*by, "data"]).agg(
-        auc=("auc", "mean"), sharpe=("sharpe", "mean"), alive=("alive", "mean"),
-        spread=("spread", "mean"), cpu_s=("cpu_s", "mean"), n=("seed", "count"),
-        auc_of_mean=("weights", lambda w: w.map(np.array).mean()),
-    )  # fmt: skip
+    frame, by = pd.DataFrame(done), ["world", "ic", "range"]
+    groups = frame.groupby([*by, "data"])
+    told = groups[["auc", "sharpe", "alive", "deviation", "cpu_s"]].mean()
     told["auc_of_mean"] = [
-        mean_auc(weight, key[0])
-        for key, weight in zip(told.index, told["auc_of_mean"], strict=True)
+        mean_auc(np.mean([np.array(w) for w in part["weights"]], axis=0), str(key[0]))
+        for key, part in groups
     ]
+    told["runs"] = groups["seed"].count()
     print(told.groupby(level=by).agg(["mean", "sem"]).round(3).T.to_string())
-    for (world, ic), part in told.groupby(level=["world", "ic"]):
-        part = part.droplevel(["world", "ic"])
-        static = part.xs((0.0, 0.0), level=("range", "price"))
-        for key, own in part.groupby(level=["range", "price"]):
-            if key[0] == 0.0:
-                continue
-            gain = (own.droplevel(["range", "price"]) - static)[["auc", "auc_of_mean", "sharpe"]]
-            gain = gain.dropna()
-            print(
-                world, ic, key, "minus static, mean ± standard error over", len(gain), "data sets"
-            )
-            print(gain.agg(["mean", "sem"]).round(3).to_string())
+    static = told.xs(0.0, level="range")
+    for name, own in told.drop(0.0, level="range").groupby(level="range"):
+        gain = (own.droplevel("range") - static)[["auc", "auc_of_mean", "sharpe"]].dropna()
+        print(f"range {name} minus static, paired: mean, standard error, data sets")
+        print(
+            gain.groupby(level=["world", "ic"]).agg(["mean", "sem", "count"]).round(3).to_string()
+        )
 
 
 if __name__ == "__main__":

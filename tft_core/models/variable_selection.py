@@ -19,7 +19,6 @@ from tft_core.models.dropout import Dropout
 from tft_core.models.folded import FoldedBatch, Shown, contribution_scale, hidden_units
 
 MOMENTUM = 0.05
-DEVIATION_PRICE = 1.0
 
 
 class VariableSelection(nn.Module, ABC):
@@ -175,7 +174,7 @@ class IdentifiedSelection(VariableSelection):
         if factor is None:
             return F.relu(w.mean() - self.n_variables**-0.5)
         excess = F.relu((w * factor).mean() - self.n_variables**-0.5)
-        return excess + DEVIATION_PRICE * (w * (factor - 1.0)).abs().mean()
+        return excess + (w * (factor - 1.0)).abs().mean()
 
     @torch.no_grad()
     def clamp(self, floor: float | Tensor) -> None:
@@ -192,7 +191,8 @@ class IdentifiedSelection(VariableSelection):
         """r of each group; ``None`` where all assets share the static weights."""
         if not self.reads_entity:
             return None
-        return 1.0 + self.entity_range * torch.tanh(side @ self.by_entity)
+        with torch.autocast(side.device.type, enabled=False):  # a weight is float32, as all of it
+            return 1.0 + self.entity_range * torch.tanh(side @ self.by_entity)
 
     def _alive(self) -> Tensor | None:
         """Variables whose weight isn't zero, when leaving out the rest pays.

@@ -122,7 +122,13 @@ def test_shadows_of_training_rows_know_nothing_of_the_validation() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"vsn": "paper", "share_vsn": False}, {"share_vsn": False}]
+    "changes",
+    [
+        {},
+        {"vsn": "paper", "share_vsn": False},
+        {"share_vsn": False},
+        {"share_vsn": False, "vsn_entity_range": 1.0},
+    ],
 )
 def test_permutation_equals_running_the_whole_network_on_permuted_features(changes) -> None:
     cfg = config(**changes)
