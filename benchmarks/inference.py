@@ -93,6 +93,11 @@ def measure(served: Served, n_assets: int, label: str, options: argparse.Namespa
         warm = np.array([timed(lambda d=d: pipeline.predict(d, store)) for d in sessions[-n_warm:]])
         p50 = np.median(warm, axis=0)
         row(f"{label}: warm `predict`, p50 of {n_warm}", *p50)
+        bare = [
+            timed(lambda d=d: pipeline.predict_batch([d], store, explain="none"))
+            for d in sessions[-n_warm:]
+        ]
+        row(f"{label}: the same without attribution, p50", *np.median(bare, axis=0))
         pipeline.inputs(store, sessions[-9], sessions[-9])
         made = [timed(lambda d=d: pipeline.inputs(store, d, d)) for d in sessions[-8:]]
         row(f"{label}: of it, store and features of one more session", *np.median(made, axis=0))

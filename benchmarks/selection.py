@@ -91,9 +91,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--only", default="", help="conditions whose name holds this")
+    parser.add_argument("--first-seed", type=int, default=FIRST_SEED, help="of the data sets")
+    parser.add_argument(
+        "--bare", action="store_true", help="exploration alone: no other VSN, no ablation"
+    )
     options = parser.parse_args()
-    for condition, number in _by_turns([c for c in CONDITIONS if options.only in c.name]):
-        run(condition, number, options.state)
+    conditions = [c for c in CONDITIONS if options.only in c.name]
+    if options.bare:
+        conditions = [replace(c, plain=0, ablation=False) for c in conditions]
+    for condition, number in _by_turns(conditions):
+        run(condition, options.first_seed + number, options.state, number < condition.plain)
 
 
 def _by_turns(conditions: list[Condition]) -> Iterator[tuple[Condition, int]]:
@@ -104,9 +111,8 @@ def _by_turns(conditions: list[Condition]) -> Iterator[tuple[Condition, int]]:
             yield condition, number
 
 
-def run(condition: Condition, number: int, state: Path) -> None:
+def run(condition: Condition, seed: int, state: Path, with_plain: bool) -> None:
     """All that one data set is asked, unless it is there or another process is at it."""
-    seed = FIRST_SEED + number
     folder = state / condition.name / str(seed)
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / "result.json"
@@ -132,7 +138,7 @@ def run(condition: Condition, number: int, state: Path) -> None:
         )
         records.to_parquet(folder / "records.parquet")
         kept = filtered[FOLD_ENDS[-1]]
-        if number < condition.plain:
+        if with_plain:
             plain = explore_fold(rows, FOLD_ENDS[-1], kept.kept, "tft")
             sharpe["plain VSN"] = plain.sharpe()
             plain.records.to_parquet(folder / "plain.parquet")

@@ -6,7 +6,7 @@ be changed and looked at again without a new run.
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -16,7 +16,12 @@ from scipy import stats
 
 from benchmarks.planted import N_TRUE, auc
 from benchmarks.selection import CONDITIONS, SELECTION, Condition
-from tft_core.feature_selection import NOT_ABOVE_CHANCE, StabilityReport, stability_report
+from tft_core.feature_selection import (
+    NOT_ABOVE_CHANCE,
+    FeatureSelectionConfig,
+    StabilityReport,
+    stability_report,
+)
 from tft_core.feature_selection.agreement import nogueira, pairwise_agreement
 from tft_core.feature_selection.chance import shadow_threshold
 
@@ -29,12 +34,14 @@ RULES = (
 )
 
 
-def print_tables(conditions: list[Condition], state: Path) -> None:
+def print_tables(
+    conditions: list[Condition], state: Path, selection: FeatureSelectionConfig = SELECTION
+) -> None:
     """What was picked and how well, per condition and rule; then verdicts; then Sharpe ratios."""
     picked, verdicts, sharpes = [], [], []
     for condition in conditions:
         for done in sorted((state / condition.name).glob("*/result.json")):
-            told = Outcome.read(done.parent, condition)
+            told = Outcome.read(done.parent, condition, selection)
             picked += told.rules()
             verdicts.append(told.verdict())
             sharpes += [
@@ -54,7 +61,7 @@ def print_tables(conditions: list[Condition], state: Path) -> None:
     agreement = _means(frame.drop(columns="verdict"), ["condition"])
     print(agreement.reindex(order).dropna(how="all").to_markdown())
     wide = pd.DataFrame(sharpes).pivot(index=["condition", "data"], columns="set", values="sharpe")
-    for name in [n for n in wide.columns if n != "all"]:
+    for name in [n for n in wide.columns if n != "all"] if "all" in wide else ():
         wide[f"{name} − all"] = wide[name] - wide["all"]
     told = _means(wide.reset_index("condition"), ["condition"])
     print(told.reindex(order).T.to_markdown())
@@ -135,19 +142,23 @@ class Outcome:
     records: pd.DataFrame
     screened: pd.DataFrame
     plain: pd.DataFrame | None
+    selection: FeatureSelectionConfig
 
     @classmethod
-    def read(cls, folder: Path, condition: Condition) -> "Outcome":
+    def read(
+        cls, folder: Path, condition: Condition, selection: FeatureSelectionConfig
+    ) -> "Outcome":
         result = json.loads((folder / "result.json").read_text())
         records = pd.read_parquet(folder / "records.parquet")
         plain = folder / "plain.parquet"
         return cls(
             condition,
             result,
-            stability_report(records, SELECTION, prefiltered=result["kept"]),
+            stability_report(records, selection, prefiltered=result["kept"]),
             records,
             pd.read_parquet(folder / "screen.parquet"),
             pd.read_parquet(plain) if plain.exists() else None,
+            selection,
         )
 
     def rules(self) -> list[dict[str, object]]:
@@ -167,7 +178,8 @@ class Outcome:
                 mean_permutation, mean_permutation > line, permutation
             ),
             "|IC|, Benjamini-Hochberg": Rule(
-                screened["ic"].abs(), stats.false_discovery_control(p_ic) <= SELECTION.max_fdr
+                screened["ic"].abs(),
+                stats.false_discovery_control(p_ic) <= self.selection.max_fdr,
             ),
         }
         if self.plain is not None:
@@ -224,8 +236,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--only", default="", help="conditions whose name holds this")
+    parser.add_argument("--max-fdr", type=float, default=SELECTION.max_fdr)
     options = parser.parse_args()
-    print_tables([c for c in CONDITIONS if options.only in c.name], options.state)
+    print_tables(
+        [c for c in CONDITIONS if options.only in c.name],
+        options.state,
+        replace(SELECTION, max_fdr=options.max_fdr),
+    )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from tft_core.strategy.ledger import Ledger
 from tft_core.strategy_adapter import STRATEGY_ID
 from tft_core.training_pipeline import Workspace
 from tft_core.training_pipeline.nightly import run_nightly
-from tft_core.training_pipeline.phases.serving import model_of_session
+from tft_core.training_pipeline.phases.serving import model_of_session, previous_held
 from tft_core.training_pipeline.tracking import recorded_days, track_published
 
 LAST = tiny_bars()["date"].max()
@@ -87,6 +87,12 @@ def test_nights_are_caught_up_in_order_and_done_once(workspace, monkeypatch, cap
     ]
     assert previous == ["given"] * 4
 
+    newest = days[-1].date().isoformat()
+    night = workspace.artifacts.read("inference", newest).json("result.json")["positions"]
+    capsys.readouterr()
+    assert main(["--json", "predict", newest]) == 0
+    assert json.loads(capsys.readouterr().out)["positions"] == night
+
     late = run_nightly(workspace, after(days[-1] + pd.offsets.BDay(1)))
     assert late.is_waiting
     assert "no bars of" in late.text()
@@ -134,6 +140,19 @@ def test_a_killed_night_goes_on_to_the_ledger_of_one_that_nobody_killed(workspac
     row = json.loads(done.stdout.splitlines()[-1])
     assert row["problems"] == []
     assert row["n"] >= 5
+
+
+def test_a_night_goes_on_from_what_was_published_not_from_a_partition_made_again(workspace):
+    run_nightly(workspace, after(LAST))
+    day = LAST + pd.offsets.BDay(1)
+    with Ledger(workspace.settings.ledger_path) as ledger:
+        sent = dict(ledger.read(STRATEGY_ID, LAST.date()).positions)
+    assert previous_held(workspace, LAST.date(), "any fold", is_promoted=True) == sent
+    shutil.rmtree(workspace.artifacts.read("inference", LAST.date().isoformat()).path)
+    assert previous_held(workspace, LAST.date(), "any fold", is_promoted=True) == sent
+    assert previous_held(workspace, LAST.date(), "any fold", is_promoted=False) is None
+    assert previous_held(workspace, day.date(), "any fold", is_promoted=True) is None
+    assert previous_held(workspace, None, "any fold", is_promoted=True) is None
 
 
 def test_the_record_that_live_is_held_against_is_the_reported_one(lifecycle):

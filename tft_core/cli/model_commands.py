@@ -5,7 +5,7 @@ from argparse import Namespace
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import tomlkit
@@ -20,6 +20,9 @@ from tft_core.errors import ConfigError, UnknownSymbolError
 from tft_core.folds import FoldConfig, shift
 from tft_core.inference import OK, ServingConfig, TFTInferencePipeline
 from tft_core.schema import MODEL_TYPE, canonical_json
+
+if TYPE_CHECKING:  # the pipeline takes seconds to import; most commands don't need it
+    from tft_core.training_pipeline import Workspace
 
 
 def run(arguments: Namespace) -> Answer:
@@ -75,8 +78,12 @@ def run(arguments: Namespace) -> Answer:
 
 def predict(arguments: Namespace) -> Answer:
     """A position, or the reason for none, of every symbol on one session."""
+    from tft_core.training_pipeline import Workspace
+    from tft_core.training_pipeline.phases.serving import previous_held, session_before
+
     settings = load_settings()
-    pipeline, is_promoted = _pipeline(arguments.checkpoint, arguments.date, settings)
+    workspace = Workspace.open(settings)
+    pipeline, is_promoted = _pipeline(arguments.checkpoint, arguments.date, workspace)
     with MarketDataStore(settings.store_path, read_only=True) as store:
         known = set(store.symbols()) | set(pipeline.metadata.asset_names)
         unknown = sorted(set(arguments.symbols or ()) - known)
@@ -85,7 +92,9 @@ def predict(arguments: Namespace) -> Answer:
                 f"--symbols must be in the store or the model, found {unknown[0]!r}; "
                 f"known: {', '.join(sorted(known)[:8])}, …"
             )
-        result = pipeline.predict(arguments.date, store, previous=_published(settings, arguments))
+        before = session_before(workspace, store, arguments.date)
+        previous = previous_held(workspace, before, pipeline.metadata.fold, is_promoted)
+        result = pipeline.predict(arguments.date, store, previous=previous)
     wanted = set(arguments.symbols or result.status)
     data = {**result.to_dict(), "is_promoted": is_promoted}
     for name in ("positions", "confidences", "feature_importance", "raw_output", "status"):
@@ -187,33 +196,22 @@ def _write_windows(settings: Settings, n_windows: int) -> None:
 
 
 def _pipeline(
-    checkpoint: str | None, session: date, settings: Settings
+    checkpoint: str | None, session: date, workspace: "Workspace"
 ) -> tuple[TFTInferencePipeline, bool]:
     """The named checkpoint, else the session's: in production then, or its fold's."""
-    manager = CheckpointManager(settings.checkpoints_dir)
+    settings = workspace.settings
     if checkpoint is None:
-        from tft_core.training_pipeline import Workspace
         from tft_core.training_pipeline.phases.serving import model_of_session
 
-        path, is_promoted = model_of_session(Workspace.open(settings), session)
+        path, is_promoted = model_of_session(workspace, session)
     else:
+        manager = CheckpointManager(settings.checkpoints_dir)
         is_number = checkpoint.isdigit()
         path = manager.path_of(int(checkpoint), MODEL_TYPE) if is_number else Path(checkpoint)
         is_promoted = manager.production_on(session, MODEL_TYPE) == path
     serving = settings.build(ServingConfig, "serving")
     pipeline = TFTInferencePipeline.from_checkpoint(path, serving=serving, home=settings.home)
     return pipeline, is_promoted
-
-
-def _published(settings: Settings, arguments: Namespace) -> dict[str, float] | None:
-    """Positions of the session before, if the ledger holds them."""
-    from tft_core.strategy.ledger import Ledger
-    from tft_core.strategy_adapter import STRATEGY_ID
-
-    if not settings.ledger_path.exists():
-        return None
-    with Ledger(settings.ledger_path) as ledger:
-        return ledger.previous_positions(STRATEGY_ID, arguments.date)
 
 
 def _reason(arguments: Namespace) -> str:

@@ -4,12 +4,12 @@ A row is a date on which at least one asset of the panel traded. Nothing is fill
 asset that did not trade is NaN, and whatever counts sessions counts the asset's own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from tft_core.errors import DataError
 from tft_core.schema import LABEL_LAG_SESSIONS
@@ -54,22 +54,46 @@ class MarketPanel:
         """
         row_dates = pd.DatetimeIndex(pd.to_datetime(bars["date"]))
         axis = pd.DatetimeIndex(np.unique(row_dates)) if dates is None else dates
-        rows = axis.get_indexer(row_dates)
         columns = pd.Index(symbols).get_indexer(pd.Index(bars["symbol"]))
+        values = {name: bars[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in FIELDS}
+        return cls.from_columns(axis, symbols, axis.get_indexer(row_dates), columns, values)
+
+    @classmethod
+    def from_columns(
+        cls,
+        dates: pd.DatetimeIndex,
+        symbols: Sequence[str],
+        rows: Int[np.ndarray, " bar"],
+        columns: Int[np.ndarray, " bar"],
+        values: Mapping[str, Float[np.ndarray, " bar"]],
+    ) -> "MarketPanel":
+        """Scatter bars whose places are known.
+
+        Args:
+            rows: Place of each bar in ``dates``; a bar with −1 is left out.
+            columns: Place of each bar in ``symbols``; a bar with −1 is left out.
+            values: The bars' numbers, by field.
+
+        Raises:
+            DataError: A (date, symbol) pair occurs twice.
+        """
         known = (rows >= 0) & (columns >= 0)
-        flat = rows[known] * len(symbols) + columns[known]
-        if len(np.unique(flat)) != len(flat):
-            twice = bars.loc[known].loc[pd.Series(flat).duplicated().to_numpy()].iloc[0]
+        place = rows[known] * len(symbols) + columns[known]
+        is_taken = np.zeros(len(dates) * len(symbols), dtype=bool)
+        is_taken[place] = True
+        if np.count_nonzero(is_taken) != len(place):
+            twice = place[pd.Series(place).duplicated().to_numpy()][0]
+            row, column = divmod(int(twice), len(symbols))
             raise DataError(
                 "bars must hold one row per date and symbol, found two for "
-                f"{twice['symbol']} on {pd.Timestamp(twice['date']).date()}"
+                f"{symbols[column]} on {dates[row].date()}"
             )
         arrays = {}
         for name in FIELDS:
-            wide = np.full(len(axis) * len(symbols), np.nan)
-            wide[flat] = bars[name].to_numpy(dtype=np.float64, na_value=np.nan)[known]
-            arrays[name] = wide.reshape(len(axis), len(symbols))
-        return cls(dates=axis, symbols=tuple(symbols), **arrays)
+            wide = np.full(is_taken.shape, np.nan)
+            wide[place] = values[name][known]
+            arrays[name] = wide.reshape(len(dates), len(symbols))
+        return cls(dates=dates, symbols=tuple(symbols), **arrays)
 
 
 def own_session_shift(

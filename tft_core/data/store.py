@@ -6,7 +6,6 @@ What a row must be to come in is decided in ``ingest`` and ``rules``, how it is 
 
 import difflib
 import os
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -26,6 +25,7 @@ from tft_core.data.moments import AsOf, DateLike, as_of_instant, session_day, ut
 from tft_core.data.panel import FIELDS, MarketPanel
 from tft_core.data.report import IngestReport
 from tft_core.data.store_schema import require_schema
+from tft_core.data.vintages import VintageBlock, blocks_of
 from tft_core.errors import DataError, UnknownSymbolError
 from tft_core.schema import array_hash
 
@@ -65,6 +65,8 @@ class MarketDataStore:
         self.read_only = read_only
         self._as_of = as_of_instant(as_of)
         self._db = Connection(self.path, read_only, lock_timeout_s)
+        self._seen: frozenset[str] = frozenset()
+        """Symbols found to have bars: bars are never deleted, so they still do."""
         try:
             require_schema(self._db, self.path, make=not read_only)
         except BaseException:
@@ -181,6 +183,10 @@ class MarketDataStore:
         """
         return self._db.frame(store_sql.INSTRUMENTS).set_index("symbol")
 
+    def exchanges(self, symbols: Sequence[str]) -> dict[str, str]:
+        """Exchange of each of the symbols that has one."""
+        return dict(self._db.rows(store_sql.EXCHANGES, [list(symbols)]))
+
     def symbols(self, as_of: AsOf = None) -> tuple[str, ...]:
         """Every symbol that has a bar, in alphabetic order."""
         known, params = self._known(as_of)
@@ -219,7 +225,13 @@ class MarketDataStore:
             UnknownSymbolError: A symbol has no bar in the store.
         """
         chosen = self.symbols(as_of) if symbols is None else tuple(symbols)
-        return MarketPanel.from_bars(self.bars(symbols, start, end, as_of), chosen)
+        where, params = self._selection(symbols, start, end, as_of)
+        bars = self._db.arrays(
+            store_sql.NUMBERED_BARS.format(where=where), [list(chosen), list(chosen), *params]
+        )
+        days, rows = np.unique(bars["date"].astype("datetime64[D]"), return_inverse=True)
+        dates = pd.DatetimeIndex(days).as_unit("us")
+        return MarketPanel.from_columns(dates, chosen, rows, bars["place"], bars)
 
     def session_dates(
         self,
@@ -258,45 +270,40 @@ class MarketDataStore:
             sessions: Own sessions wanted up to and including ``before``; a symbol that has
                 fewer gives its first one.
         """
-        where, params = self._selection(symbols, None, before, as_of)
-        found = self._db.rows(
-            store_sql.HISTORY_START.format(where=where),
-            [*params, max(sessions, 1), session_day(before), RECENT_DAYS],
-        )[0][0]
-        return session_day(before) if found is None else found
+        last, wanted = session_day(before), max(sessions, 1)
+        found: date | None = None
+        # all of a long history is sorted only where some symbol has pauses, or is young
+        for first in (last - timedelta(days=2 * wanted + RECENT_DAYS), None):
+            where, params = self._selection(symbols, first, last, as_of)
+            found, is_enough = self._db.rows(
+                store_sql.HISTORY_START.format(where=where),
+                [wanted, wanted, *params, last, RECENT_DAYS],
+            )[0]
+            if is_enough:
+                break
+        return last if found is None else found
 
     def vintage_blocks(
         self, start: date, end: date, symbols: Sequence[str] | None = None
-    ) -> list[tuple[date, date, date | None]]:
-        """Split rows start … end into spans that share one set of known vintages.
+    ) -> list[VintageBlock]:
+        """Split start … end, both included, into spans whose rows share one set of known vintages.
 
-        Every row t of a block sees, at the block's ``as_of``, exactly the bars up to t that
-        were known at the end of day t. Blocks tile [start, end], both ends included.
+        The last block's ``known_at`` is ``None`` if nothing that became known later concerns a
+        bar up to ``end``.
 
-        Returns:
-            (first day, last day, as_of), where ``as_of`` is ``None`` in the last block if
-            nothing that became known later concerns a bar up to ``end``.
+        As of:
+            See ``vintages.blocks_of``.
         """
         start, end = session_day(start), session_day(end)
         where, params = self._selection(symbols, None, end, None, any_vintage=True)
         changes = [
-            r[0] for r in self._db.rows(store_sql.LATE_KNOWLEDGE.format(where=where), params)
+            r[0]
+            for r in self._db.rows(
+                store_sql.LATE_KNOWLEDGE.format(where=where), [*params, start, start]
+            )
         ]
         sessions: list[date] = self.session_dates(symbols, start, end).date.tolist()
-        firsts = [start]
-        for change in changes:  # a block begins at the first session that sees the change
-            at = bisect_left(sessions, change)
-            if 0 < at < len(sessions) and sessions[at] > firsts[-1]:
-                firsts.append(sessions[at])
-        blocks: list[tuple[date, date, date | None]] = []
-        for first, following in zip(firsts, [*firsts[1:], None], strict=True):
-            last = end if following is None else following - timedelta(days=1)
-            before = bisect_right(sessions, last)
-            # what becomes known between the last session and the next block is the next block's
-            known = sessions[before - 1] if before and sessions[before - 1] >= first else last
-            is_all = following is None and (not changes or changes[-1] <= known)
-            blocks.append((first, last, None if is_all else known))
-        return blocks
+        return blocks_of(sessions, changes, start, end)
 
     def late_share(
         self,
@@ -469,8 +476,11 @@ class MarketDataStore:
         if len(set(symbols)) != len(symbols):
             twice = next(s for i, s in enumerate(symbols) if s in symbols[:i])
             raise DataError(f"symbols must each occur once, found {twice} twice; remove one")
+        if self._seen.issuperset(symbols):
+            return
         held = [row[0] for row in self._db.rows("SELECT DISTINCT symbol FROM bar_vintages")]
-        unknown = [symbol for symbol in symbols if symbol not in set(held)]
+        self._seen = frozenset(held)
+        unknown = [symbol for symbol in symbols if symbol not in self._seen]
         if unknown:
             near = difflib.get_close_matches(unknown[0], held, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else "ingest its bars first"

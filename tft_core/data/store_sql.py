@@ -226,6 +226,11 @@ FROM (SELECT DISTINCT symbol FROM bar_vintages UNION SELECT symbol FROM instrume
 LEFT JOIN instruments USING (symbol) ORDER BY symbol
 """
 
+EXCHANGES = """
+SELECT symbol, exchange FROM instruments
+WHERE exchange IS NOT NULL AND symbol IN (SELECT unnest(?::VARCHAR[]))
+"""
+
 INSERT_SERIES = """
 INSERT INTO series_vintages
 SELECT DISTINCT name, date, value, available_at FROM staged_series s
@@ -234,20 +239,27 @@ WHERE NOT EXISTS (FROM series_vintages v WHERE v.name = s.name AND v.date = s.da
 ORDER BY name, date, available_at
 """
 
+# Bars with the place of their symbol in a list: numbers come out four times as fast as texts
+NUMBERED_BARS = f"""
+SELECT date, place, {_NAMED} FROM bar_vintages
+JOIN (SELECT unnest(?::VARCHAR[]) AS symbol, unnest(range(len(?::VARCHAR[]))) AS place)
+    USING (symbol) WHERE {{where}}
+"""
+
+# Of the symbols that trade: their earliest start, and whether each has as many sessions as wanted
 HISTORY_START = """
-WITH own AS (
-    SELECT symbol, date, row_number() OVER (PARTITION BY symbol ORDER BY date DESC) AS age
-    FROM bar_vintages WHERE {where}
-)
-SELECT min(start) FROM (
-    SELECT min(date) FILTER (age <= ?) AS start, max(date) AS newest FROM own GROUP BY symbol
+SELECT min(start), coalesce(bool_and(n >= ?), TRUE) FROM (
+    SELECT list_last(max(date, ?)) AS start, count(*) AS n, max(date) AS newest
+    FROM bar_vintages WHERE {where} GROUP BY symbol
 ) WHERE newest >= ?::DATE - ?::INTEGER
 """
 
+# Days after `start` on which something about earlier bars became known
 LATE_KNOWLEDGE = """
 SELECT DISTINCT day FROM (
-    SELECT date, unnest([available_at, withheld_from])::DATE AS day FROM bar_vintages WHERE {where}
-) WHERE day > date ORDER BY day
+    SELECT date, unnest([available_at, withheld_from])::DATE AS day FROM bar_vintages
+    WHERE {where} AND greatest(available_at, withheld_from) >= ?
+) WHERE day > date AND day > ? ORDER BY day
 """
 
 # Share of a symbol's bars whose first value was known only after their session day

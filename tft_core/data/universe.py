@@ -129,13 +129,18 @@ def _stamp(day: date | None) -> np.datetime64:
 def _hull(
     spans: Sequence[tuple[int, np.datetime64, np.datetime64]], n_symbols: int
 ) -> tuple[pd.DatetimeIndex, pd.DatetimeIndex]:
-    """First and last day over all spans of each symbol; numpy's min and max keep ``NaT``."""
-    since, until = [], []
-    for i in range(n_symbols):
-        own = [span for span in spans if span[0] == i]
-        since.append(np.min(np.array([first for _, first, _ in own])))
-        until.append(np.max(np.array([last for _, _, last in own])))
+    """First and last day over all spans of each symbol; an open one (``NaT``) stays open."""
+    if n_symbols == 0:
+        none = pd.DatetimeIndex(np.empty(0, dtype="datetime64[us]"))
+        return none, none
+    columns = np.array([column for column, _, _ in spans])
+    order = np.argsort(columns, kind="stable")
+    starts = np.searchsorted(columns[order], np.arange(n_symbols))
+    first_days, last_days = (
+        np.array([span[place] for span in spans], dtype="datetime64[us]")[order] for place in (1, 2)
+    )
+    # numpy's minimum and maximum keep NaT
     return (
-        pd.DatetimeIndex(np.array(since, dtype="datetime64[us]")),
-        pd.DatetimeIndex(np.array(until, dtype="datetime64[us]")),
+        pd.DatetimeIndex(np.minimum.reduceat(first_days, starts)),
+        pd.DatetimeIndex(np.maximum.reduceat(last_days, starts)),
     )

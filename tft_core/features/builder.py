@@ -292,7 +292,8 @@ class MegaFeatureBuilder:
         values: np.ndarray,
     ) -> list[Callable[[], None]]:
         index = SessionIndex.of(market.has_session, first_row)
-        share = -(-len(assets) // N_THREADS)
+        # the market groups are a task too: the others fill the time beside it and after it
+        share = -(-len(assets) // (N_THREADS + self._has_market_groups))
         per_chunk = max(1, min(_CHUNK_CELLS // max(index.width, 1), share))
         places = list(enumerate(assets))
         return [

@@ -36,19 +36,17 @@ def drift_by_session(
     """
     first = max(0, int(rows.min()) - window + 1)
     used = values[first : int(rows.max()) + 1]
-    n_time, n_features, n_bins = len(used), len(quantiles), quantiles.shape[1] - 1
-    counts = np.zeros((n_time + 1, n_features, n_bins))
-    time_of = np.repeat(np.arange(n_time), used.shape[1])
-    flat = used.reshape(-1, n_features)
-    has_bins = np.zeros(n_features, dtype=bool)
-    for j, edges in enumerate(quantiles):
-        inner = edges[1:-1]
-        has_bins[j] = bool(np.isfinite(inner).all() and (np.diff(inner) > 0).all())
-        if not has_bins[j]:
-            continue
-        finite = np.isfinite(flat[:, j])
-        place = time_of[finite] * n_bins + np.searchsorted(inner, flat[finite, j])
-        counts[1:, j] = np.bincount(place, minlength=n_time * n_bins).reshape(n_time, n_bins)
+    n_bins = quantiles.shape[1] - 1
+    inner = quantiles[:, 1:-1]
+    has_bins = np.isfinite(inner).all(axis=1) & (np.diff(inner, axis=1) > 0).all(axis=1)
+    known = np.where(np.isfinite(used) & has_bins, used, np.nan)
+    # how many assets lie above no edge at all, above the first one, …, above the last one
+    above = np.stack(
+        [np.isfinite(known).sum(axis=1), *((known > edge).sum(axis=1) for edge in inner.T)], axis=2
+    )
+    counts = np.zeros((len(used) + 1, len(quantiles), n_bins))
+    counts[1:, :, :-1] = above[..., :-1] - above[..., 1:]
+    counts[1:, :, -1] = above[..., -1]
     total = np.cumsum(counts, axis=0)
     ends = rows - first + 1
     inside = total[ends] - total[np.maximum(ends - window, 0)]

@@ -79,9 +79,8 @@ def refuse_unknown_calendar(
     store: MarketDataStore, symbols: Sequence[str], days: Sequence[date]
 ) -> None:
     """Refuse sessions that the calendar of some member's exchange does not cover."""
-    facts = store.instruments()
-    named = facts["exchange"].reindex(list(symbols)).fillna("").astype(str)
-    for exchange in sorted(set(named)):
+    named = store.exchanges(symbols)
+    for exchange in sorted({named.get(symbol, "") for symbol in symbols}):
         try:
             check_horizon(exchange, days[0])
             check_horizon(exchange, days[-1])

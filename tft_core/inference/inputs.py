@@ -3,7 +3,7 @@
 Each row is read as it was known on its own day; a later correction changes no earlier row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
 from functools import cached_property
@@ -122,7 +122,7 @@ def read_market(
     sigma = np.full((len(dates), len(symbols)), np.nan)
     found: list[tuple[np.ndarray, BarFaults]] = []
     outcome: MarketPanel | None = None
-    exchanges = store.instruments()["exchange"].reindex(list(symbols)).fillna("").astype(str)
+    exchanges = store.exchanges(symbols)
     for start, end, known_at in store.vintage_blocks(first, last, symbols):
         market = store.panel(symbols, start - HISTORY, end, as_of=known_at)
         sigma_known = daily_volatility(market.close)
@@ -155,14 +155,14 @@ def _compounded(market: MarketPanel, dates: pd.DatetimeIndex) -> np.ndarray:
     return wealth(returns[inside])[held.get_indexer(dates)]
 
 
-def _calendar(market: MarketPanel, exchanges: pd.Series) -> Bool[np.ndarray, "time asset"]:
+def _calendar(market: MarketPanel, exchanges: Mapping[str, str]) -> Bool[np.ndarray, "time asset"]:
     """True where each asset's exchange trades; one that nobody knows trades on weekdays."""
     has_bars = np.any(market.has_session, axis=0)
     # a calendar takes a second to load: only those of assets that have bars here are asked
-    asked = {exchanges[s] for s, has in zip(market.symbols, has_bars, strict=True) if has}
+    asked = {exchanges.get(s, "") for s, has in zip(market.symbols, has_bars, strict=True) if has}
     known = {exchange: session_mask(exchange, market.dates) for exchange in sorted(asked)}
     nothing = np.ones(len(market.dates), dtype=bool)
-    return np.stack([known.get(exchanges[s], nothing) for s in market.symbols], axis=1)
+    return np.stack([known.get(exchanges.get(s, ""), nothing) for s in market.symbols], axis=1)
 
 
 def _joined(found: list[tuple[np.ndarray, BarFaults]], shape: tuple[int, ...]) -> BarFaults:

@@ -2,7 +2,7 @@
 
 The parts of a row add up to its position minus the position with every feature at its training
 mean. That sum is known without integrating, so it tells how good the integral is: nodes are
-added only where it is not met.
+added only where it is not met, and none that was evaluated is lost.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,19 +12,20 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+import torch.nn.functional as F
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from tft_core.models.batching import RowTensors
 from tft_core.models.network import Batch, ContextBank, XTrend
+from tft_core.models.quadrature import nested_rules
 from tft_core.models.workers import run_all
 
 ROWS_AT_ONCE = 8192
 """Rows × nodes that go through the network in one go: bounds memory, changes no result."""
 ROWS_OF_A_PIECE = 32
 """Rows of one member that are attributed in one go, at most: pieces that workers can share."""
-FIRST_NODES = 2
-MAX_NODES = 32
+MAX_NODES = 31
 TOLERANCE = 2e-3
 """Largest |sum of parts − (position − start)| of a member that is left as it is."""
 
@@ -67,8 +68,8 @@ def attribute(
 ) -> Attribution:
     """Integrated gradients of the members' mean, with as many nodes as each row needs.
 
-    Every row starts with two Gauss–Legendre nodes; where a member's sum misses by more than
-    ``tolerance`` they are doubled, up to 32.
+    Every row starts with the middle of the path; where a member's sum misses by more than
+    ``tolerance`` the next of ``nested_rules`` is taken, up to 31 nodes.
 
     Args:
         index: Windows that end at the rows.
@@ -111,12 +112,18 @@ def _member_parts(
     parts = np.zeros((len(index), tensors.features.shape[1]))
     n_nodes = np.zeros(len(index), dtype=np.int64)
     start = start_positions(member, bank, tensors, index)
-    open_rows, nodes = np.arange(len(index)), FIRST_NODES
-    while len(open_rows) and nodes <= MAX_NODES:
-        parts[open_rows] = integrated_gradients(member, bank, tensors, index[open_rows], nodes)
-        n_nodes[open_rows] = nodes
+    open_rows = np.arange(len(index))
+    seen = np.empty((0, *parts.shape))
+    for rule in nested_rules():
+        added = path_parts(member, bank, tensors, index[open_rows], rule.nodes[len(seen) :])
+        seen = np.concatenate([seen, added])
+        parts[open_rows] = np.tensordot(rule.weights, seen, axes=1)
+        n_nodes[open_rows] = len(rule.nodes)
         miss = parts[open_rows].sum(axis=1) - (z - start)[open_rows]
-        open_rows, nodes = open_rows[np.abs(miss) > tolerance], 2 * nodes
+        is_open = np.abs(miss) > tolerance
+        if not is_open.any():
+            break
+        open_rows, seen = open_rows[is_open], seen[:, is_open]
     return parts, start, n_nodes
 
 
@@ -127,23 +134,35 @@ def integrated_gradients(
     index: Int64[np.ndarray, "window step"],
     n_steps: int,
 ) -> Float64[np.ndarray, "window feature"]:
-    """Integrated gradients of one member's last-step position, summed over the window's steps.
-
-    All nodes of the Gauss–Legendre sum go through the network as one batch.
+    """Integrated gradients of one member's last-step position, summed over the window's steps,
+    with ``n_steps`` Gauss–Legendre nodes.
     """
     nodes, weights = np.polynomial.legendre.leggauss(n_steps)
-    alphas = torch.as_tensor((nodes + 1.0) / 2.0, dtype=torch.float32)
-    shares = torch.as_tensor(weights / 2.0, dtype=torch.float32)
-    parts = np.zeros((len(index), member.config.n_features))
+    at_nodes = path_parts(member, bank, tensors, index, (nodes + 1.0) / 2.0)
+    return np.tensordot(weights / 2.0, at_nodes, axes=1)
+
+
+def path_parts(
+    member: XTrend,
+    bank: ContextBank | None,
+    tensors: RowTensors,
+    index: Int64[np.ndarray, "window step"],
+    nodes: Float64[np.ndarray, " node"],
+) -> Float64[np.ndarray, "node window feature"]:
+    """Σ over steps of x · ∂z/∂x at α·x, of the last step's position z, for every node α.
+
+    All nodes go through the network as one batch.
+    """
+    n_nodes = len(nodes)
+    alphas = torch.as_tensor(nodes, dtype=torch.float32)
+    parts = np.zeros((n_nodes, len(index), member.config.n_features))
     with _frozen(member):
-        for rows, batch in _chunks(tensors, index, n_steps):
-            device = batch.x.device
-            x = (alphas.to(device)[:, None, None] * batch.x).flatten(0, 1).requires_grad_()
-            states, _ = member.states(_repeated(batch, x, n_steps), bank, last_only=True)
+        for rows, batch in _chunks(tensors, index, n_nodes):
+            x = (alphas.to(batch.x.device)[:, None, None] * batch.x).flatten(0, 1).requires_grad_()
+            states, _ = member.states(_repeated(batch, x, n_nodes), bank, last_only=True)
             z = member.head(states).z.sum()
-            gradient = torch.autograd.grad(z, x)[0].view(n_steps, *batch.x.shape)
-            by_step = torch.tensordot(shares.to(device), gradient, dims=1) * batch.x
-            parts[rows] = _by_window(by_step, batch)
+            gradient = torch.autograd.grad(z, x)[0].view(n_nodes, *batch.x.shape)
+            parts[:, rows] = _by_window(gradient * batch.x, batch)
     return parts
 
 
@@ -208,10 +227,12 @@ def _repeated(batch: Batch, x: Tensor, times: int) -> Batch:
     )
 
 
-def _by_window(by_step: Tensor, batch: Batch) -> np.ndarray:
+def _by_window(
+    by_row: Float[Tensor, "node row feature"], batch: Batch
+) -> Float64[np.ndarray, "node window feature"]:
     """Sum over the steps of each window; padding adds nothing."""
-    padded = torch.cat([by_step, by_step.new_zeros(1, by_step.shape[1])])
-    return padded[batch.index].double().sum(dim=1).cpu().numpy()
+    padded = F.pad(by_row, (0, 0, 0, 1))
+    return padded[:, batch.index].sum(dim=2, dtype=torch.float64).cpu().numpy()
 
 
 @contextmanager

@@ -49,7 +49,7 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="fold",
         upstream=(("market_data", "upto"),),
         sections=("universe", "features", "costs"),
-        code_version="3",
+        code_version="4",
     ),
     AssetSpec(
         name="prefiltered_features",
@@ -116,7 +116,7 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="session",
         upstream=(("production_checkpoint", "all"),),
         sections=("serving", "universe"),
-        code_version="1",
+        code_version="2",
     ),
     AssetSpec(
         name="strategy_signals",

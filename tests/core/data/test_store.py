@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tft_core.data.panel import FIELDS, MarketPanel
 from tft_core.data.store import MarketDataStore
 from tft_core.data.synthetic import synthetic_market
 from tft_core.errors import DataError, UnknownSymbolError
@@ -97,6 +98,47 @@ def test_history_start_counts_each_symbols_own_sessions(store) -> None:
     assert store.history_start(None, last, 50) == min(starts)
     assert store.history_start(["S01"], last, 50) == starts[1]
     assert store.history_start(None, last, 10_000) == store.first_session()
+
+
+@pytest.mark.parametrize("wanted", [1, 7, 40, 200])
+def test_history_start_is_the_plain_count_for_pauses_and_young_symbols_too(tmp_path, wanted):
+    days = pd.bdate_range("2015-01-01", periods=600)
+    rng = np.random.default_rng(wanted)
+    traded = {
+        "FULL": days,
+        "YOUNG": days[-30:],
+        "PAUSED": days.delete(np.arange(300, 590)),
+        "ROUGH": days[np.sort(rng.choice(len(days), 250, replace=False))],
+        "GONE": days[:100],
+    }
+    bars = [pd.DataFrame({"date": own, "symbol": s, "close": 1.0}) for s, own in traded.items()]
+    with MarketDataStore(tmp_path / "s.duckdb") as store:
+        store.ingest(pd.concat(bars))
+        for last in (days[-1], days[350], days[60]):
+            plain = []
+            for own in traded.values():
+                own = own[own <= last]
+                if len(own) and own[-1] >= last - pd.Timedelta(days=30):
+                    plain.append(own[-wanted:][0])
+            assert store.history_start(None, last.date(), wanted) == min(plain).date()
+
+
+def test_a_panel_holds_the_bars_in_the_order_asked_for(store) -> None:
+    days = store.session_dates()
+    first, last = days[20].date(), days[150].date()
+    for symbols in (("S02", "S00"), store.symbols()):
+        panel = store.panel(symbols, first, last)
+        plain = MarketPanel.from_bars(store.bars(symbols, first, last), symbols)
+        assert panel.symbols == symbols
+        pd.testing.assert_index_equal(panel.dates, plain.dates)
+        for name in FIELDS:
+            np.testing.assert_array_equal(getattr(panel, name), getattr(plain, name))
+    assert store.panel((), first, last).close.shape == (0, 0)
+
+
+def test_exchanges_are_those_of_the_symbols_that_have_one(store) -> None:
+    store.set_instruments(pd.DataFrame({"symbol": ["S00", "S01"], "exchange": ["XNYS", None]}))
+    assert store.exchanges(["S01", "S00", "S02"]) == {"S00": "XNYS"}
 
 
 def test_history_start_leaves_out_symbols_that_no_longer_trade(store) -> None:

@@ -110,9 +110,7 @@ def test_an_ensemble_below_its_least_size_is_refused(model, store, served):
 
 
 def test_a_session_beyond_an_exchange_s_calendar_is_refused(model, store, served, monkeypatch):
-    facts = store.instruments()
-    facts.loc["S01", "exchange"] = "XNYS"
-    monkeypatch.setattr(store, "instruments", lambda: facts)
+    monkeypatch.setattr(store, "exchanges", lambda symbols: {"S01": "XNYS"})
     guards.refuse_unknown_calendar(store, SYMBOLS, [served.sessions[-1]])
     with refused("calendar_horizon", "XNYS .* must cover 2999-01-01"):
         guards.refuse_unknown_calendar(store, SYMBOLS, [date(2999, 1, 1)])

@@ -34,13 +34,15 @@ def test_parts_and_start_make_the_position_up_to_the_residual_told(make):
     assert np.all((np.abs(made.residual) <= TOLERANCE) | (made.n_nodes == MAX_NODES))
 
 
-def test_more_nodes_are_taken_where_two_do_not_add_up():
-    ensemble = bent()
-    made = ensemble.attribute(ROWS, AT)
-    two = ensemble.importance(ROWS, AT, n_steps=2)
-    missed = np.abs(two.sum(axis=1) - (ensemble.predict(ROWS, AT).z - made.start))
-    assert (made.n_nodes[missed > 2 * TOLERANCE] > 2).all()
-    fine = ensemble.importance(ROWS, AT, n_steps=64)
+def test_more_nodes_are_taken_where_the_middle_does_not_add_up():
+    ensemble, rows = bent(), ROWS.with_features(3.0 * ROWS.features, ROWS.feature_names)
+    made = ensemble.attribute(rows, AT)
+    middle = ensemble.importance(rows, AT, n_steps=1)
+    missed = np.abs(middle.sum(axis=1) - (ensemble.predict(rows, AT).z - made.start))
+    is_coarse = missed > 1.01 * TOLERANCE
+    assert is_coarse.any()
+    assert (made.n_nodes[is_coarse] > 1).all()
+    fine = ensemble.importance(rows, AT, n_steps=64)
     np.testing.assert_allclose(made.parts, fine, atol=5e-3)
 
 

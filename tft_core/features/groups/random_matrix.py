@@ -4,8 +4,11 @@ Correlations are of volatility-scaled returns on market sessions. An asset takes
 window if it is a member on its last day and has enough returns in it.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 from tft_core.features import kernels as k
 from tft_core.features.market import MarketGrid
@@ -75,11 +78,12 @@ def compute(grid: MarketGrid) -> dict[str, np.ndarray]:
     """All features of the group."""
     out: dict[str, np.ndarray] = {}
     scaled = grid.align(grid.own.z_ret)
-    # only these rows are asked for; top_shift looks 21 market sessions further back
-    first = max(grid.first_out - SHORT, 0)
-    short = _structure(grid, scaled, SHORT, first, spectrum=False)
-    medium = _structure(grid, scaled, MEDIUM, first, spectrum=False)
-    long = _structure(grid, scaled, LONG, first, spectrum=True)
+    is_asked = np.arange(len(scaled)) >= grid.first_out
+    # top_shift looks 21 market sessions back
+    is_seen = is_asked | np.append(is_asked[SHORT:], np.zeros(min(SHORT, len(scaled)), dtype=bool))
+    short = _over_windows(grid, scaled, SHORT, is_asked, _mean_correlation)
+    medium = _over_windows(grid, scaled, MEDIUM, is_seen, _structure)
+    long = _over_windows(grid, scaled, LONG, is_asked, _spectrum)
     out["rmt_top_share_63"], out["rmt_top_share_126"] = medium["top"], long["top"]
     out["rmt_absorption_126"], out["rmt_mp_excess_126"] = long["absorption"], long["mp_excess"]
     out["rmt_eig_entropy_126"], out["rmt_eff_bets_126"] = long["entropy"], long["bets"]
@@ -112,80 +116,127 @@ def _against_market(grid: MarketGrid, scaled: np.ndarray) -> dict[str, np.ndarra
     return out
 
 
-def _structure(
+@dataclass(frozen=True, slots=True)
+class _Units:
+    """Each asset's centred returns in some windows as unit vectors: their products are the
+    correlations, so that the sums of a correlation matrix need no matrix."""
+
+    vectors: Float[np.ndarray, "window asset time"]
+    """0 for an asset that takes no part, or whose price never moved: it correlates with nothing,
+    not even itself."""
+    n: Int[np.ndarray, " window"]
+    """Assets whose vector is not 0."""
+
+    @classmethod
+    def of(
+        cls, windows: Float[np.ndarray, "window asset time"], takes_part: np.ndarray
+    ) -> "_Units":
+        """A missing return counts as the asset's mean."""
+        known = ~np.isnan(windows)
+        filled = np.where(known, windows, 0.0)
+        mean = filled.sum(axis=2, keepdims=True) / np.maximum(known.sum(axis=2, keepdims=True), 1)
+        centred = np.where(known & takes_part[:, :, None], windows - mean, 0.0)
+        norm = np.sqrt((centred**2).sum(axis=2, keepdims=True))
+        moves = norm > 1e-9
+        vectors = np.where(moves, centred / np.where(moves, norm, 1.0), 0.0)
+        return cls(vectors, moves[:, :, 0].sum(axis=1))
+
+    @property
+    def is_wide(self) -> bool:
+        """True for more assets than sessions."""
+        return self.vectors.shape[1] > self.vectors.shape[2]
+
+    def row_sums(self) -> Float[np.ndarray, "window asset"]:
+        """Sum of each asset's correlations, its own 1 included."""
+        return np.einsum("wat,wt->wa", self.vectors, self.vectors.sum(axis=1))
+
+    def gram(self) -> Float[np.ndarray, "window side side"]:
+        """The correlation matrix, or the products over the assets where those are more than the
+        sessions: its eigenvalues are the same but for zeros."""
+        by_time = self.vectors.transpose(0, 2, 1)
+        return by_time @ self.vectors if self.is_wide else self.vectors @ by_time
+
+    def as_assets(self, vector: Float[np.ndarray, "window side"]) -> np.ndarray:
+        """The unit vector over the assets that belongs to an eigenvector of ``gram``."""
+        if not self.is_wide:
+            return vector
+        wide = np.einsum("wat,wt->wa", self.vectors, vector)
+        return wide / np.sqrt((wide**2).sum(axis=1, keepdims=True))
+
+
+def _over_windows(
     grid: MarketGrid,
     scaled: Float[np.ndarray, "session asset"],
     window: int,
-    first: int,
-    *,
-    spectrum: bool,
+    is_wanted: Bool[np.ndarray, " session"],
+    statistics: Callable[[_Units, int], dict[str, np.ndarray]],
 ) -> dict[str, np.ndarray]:
-    """Correlation statistics of every window that ends at or after session ``first``."""
+    """Statistics of the windows that end at the wanted sessions, NaN at all others."""
     n_rows, n_assets = scaled.shape
-    out = {name: np.full(n_rows, np.nan) for name in ("corr", "top")}
-    out |= {name: np.full(scaled.shape, np.nan) for name in ("peer", "loading")}
-    if spectrum:
-        out |= {n: np.full(n_rows, np.nan) for n in ("absorption", "mp_excess", "entropy", "bets")}
-    start = max(first, window - 1)
-    if start >= n_rows or n_assets < MIN_ASSETS:
+    none = statistics(_Units(np.empty((0, n_assets, window)), np.empty(0, dtype=int)), window)
+    out = {name: np.full((n_rows, *like.shape[1:]), np.nan) for name, like in none.items()}
+    if n_rows < window or n_assets < MIN_ASSETS:
         return out
     known = ~np.isnan(scaled)
     takes_part = grid.is_member & (k.required(window, None) <= k.window_sum(known.T, window).T)
     count = takes_part.sum(axis=1)
     enough = (count >= MIN_ASSETS) & (count >= grid.min_present * grid.size)
-    ends = np.flatnonzero(enough & (np.arange(n_rows) >= start))
+    ends = np.flatnonzero(enough & is_wanted & (np.arange(n_rows) >= window - 1))
     windows = np.lib.stride_tricks.sliding_window_view(scaled, window, axis=0)
     for i in range(0, len(ends), _BLOCK):
         rows = ends[i : i + _BLOCK]
-        matrix = _correlations(windows[rows - window + 1], takes_part[rows])
-        n = matrix[:, np.arange(n_assets), np.arange(n_assets)].sum(axis=1)
-        total = matrix.sum(axis=(1, 2))
-        out["corr"][rows] = k.ratio(total - n, n * (n - 1.0))
-        peers = k.ratio(matrix.sum(axis=2) - 1.0, n[:, None] - 1.0)
-        out["peer"][rows] = np.where(takes_part[rows], peers, np.nan)
-        if not spectrum:
-            out["top"][rows] = k.ratio(_top(matrix)[0], n)
-            continue
-        values = np.clip(np.linalg.eigvalsh(matrix), 0.0, None)
-        out["top"][rows] = values[:, -1] / n
-        for name, statistic in _spectral(values, n, window).items():
-            out[name][rows] = statistic
-        vector = _top(matrix)[1] * np.sqrt(n)[:, None]
-        out["loading"][rows] = np.where(takes_part[rows], vector, np.nan)
+        units = _Units.of(windows[rows - window + 1], takes_part[rows])
+        for name, statistic in statistics(units, window).items():
+            present = takes_part[rows] if statistic.ndim == 2 else True
+            out[name][rows] = np.where(present, statistic, np.nan)
     return out
 
 
-def _correlations(
-    windows: Float[np.ndarray, "window asset time"], takes_part: np.ndarray
-) -> Float[np.ndarray, "window asset asset"]:
-    """Correlation matrices; rows and columns of assets that take no part are 0.
-
-    A missing return counts as the asset's mean.
-    """
-    known = ~np.isnan(windows)
-    filled = np.where(known, windows, 0.0)
-    mean = filled.sum(axis=2, keepdims=True) / np.maximum(known.sum(axis=2, keepdims=True), 1)
-    centred = np.where(known & takes_part[:, :, None], windows - mean, 0.0)
-    norm = np.sqrt((centred**2).sum(axis=2, keepdims=True))
-    # prices that never moved in the window correlate with nothing, not even themselves
-    unit = np.where(norm > 1e-9, centred / np.where(norm > 1e-9, norm, 1.0), 0.0)
-    return unit @ unit.transpose(0, 2, 1)
+def _mean_correlation(units: _Units, window: int) -> dict[str, np.ndarray]:
+    total = (units.vectors.sum(axis=1) ** 2).sum(axis=1)
+    return {"corr": k.ratio(total - units.n, units.n * (units.n - 1.0))}
 
 
-def _top(matrix: np.ndarray, squarings: int = 7) -> tuple[np.ndarray, np.ndarray]:
-    """Largest eigenvalue and its vector, signed so that its entries sum to something ≥ 0.
+def _structure(units: _Units, window: int) -> dict[str, np.ndarray]:
+    n = units.n
+    return _mean_correlation(units, window) | {
+        "peer": k.ratio(units.row_sums() - 1.0, n[:, None] - 1.0),
+        "top": k.ratio(_top(units.gram())[0], n),
+    }
 
-    The matrix is squared seven times (128 power steps), which separates eigenvalues that
-    differ by a few per cent; the start is the matrix's own row sums.
+
+def _spectrum(units: _Units, window: int) -> dict[str, np.ndarray]:
+    n, gram = units.n, units.gram()
+    values = np.clip(np.linalg.eigvalsh(gram), 0.0, None)
+    vector = units.as_assets(_top(gram)[1])
+    # an eigenvector has no sign of its own
+    sign = np.where(vector.sum(axis=1, keepdims=True) < 0.0, -1.0, 1.0)
+    return (
+        _mean_correlation(units, window)
+        | {
+            "top": k.ratio(values.max(axis=1, initial=0.0), n),
+            "loading": sign * vector * np.sqrt(n)[:, None],
+        }
+        | _spectral(values, n, window)
+    )
+
+
+def _top(matrix: np.ndarray, squarings: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    """Largest eigenvalue and its unit vector.
+
+    The matrix is squared ten times (1,024 power steps), which separates eigenvalues that
+    differ by half a per cent; what is left is the vector times itself, and the column with the
+    largest diagonal entry holds it best.
     """
     power = matrix
     for _ in range(squarings):
         power = power @ power
-        power = power / np.abs(power).max(axis=(1, 2), keepdims=True)
-    vector = (power @ (1.0 + matrix.sum(axis=2))[:, :, None])[:, :, 0]
+        power = power / np.abs(power).max(axis=(1, 2), keepdims=True, initial=0.0)
+    best = np.diagonal(power, axis1=1, axis2=2).argmax(axis=1) if len(power) else []
+    vector = power[np.arange(len(power)), :, best]
     vector = vector / np.sqrt((vector**2).sum(axis=1, keepdims=True))
     value = (vector * (matrix @ vector[:, :, None])[:, :, 0]).sum(axis=1)
-    return value, vector * np.where(vector.sum(axis=1, keepdims=True) < 0.0, -1.0, 1.0)
+    return value, vector
 
 
 def _spectral(values: np.ndarray, n: np.ndarray, window: int) -> dict[str, np.ndarray]:
@@ -193,11 +244,11 @@ def _spectral(values: np.ndarray, n: np.ndarray, window: int) -> dict[str, np.nd
     order = np.arange(values.shape[1])[None, ::-1]
     n_top = np.ceil(TOP_FRACTION * n)[:, None]
     edge = (1.0 + np.sqrt(n / window)) ** 2
-    share = values / n[:, None]
+    share = k.ratio(values, n[:, None])
     surprise = -share * np.log(np.where(share > 1e-15, share, 1.0))
     return {
         "absorption": np.where(order < n_top, share, 0.0).sum(axis=1),
-        "mp_excess": np.where(values > edge[:, None], values - edge[:, None], 0.0).sum(axis=1) / n,
+        "mp_excess": k.ratio(np.maximum(values - edge[:, None], 0.0).sum(axis=1), n),
         "entropy": k.ratio(surprise.sum(axis=1), np.log(n)),
         "bets": k.ratio(n, (values**2).sum(axis=1)),
     }

@@ -35,7 +35,10 @@ def inference(
         home=workspace.settings.home,
     )
     with workspace.store() as store:
-        previous = _previous_held(workspace, store, pipeline, session, is_promoted)
+        before = session_before(workspace, store, session)
+        if is_promoted:
+            refuse_out_of_order(workspace, session, before)
+        previous = previous_held(workspace, before, pipeline.metadata.fold, is_promoted)
         result = pipeline.predict(session, store, previous=previous)
     frame = result_frame(result)
     draft.write_frame("table_positions.parquet", frame)
@@ -141,6 +144,58 @@ def model_of_session(workspace: Workspace, session: date) -> tuple[Path, bool]:
     return candidate(workspace, fold.key, shipped_path(workspace, fold.key)), False
 
 
+def session_before(workspace: Workspace, store: MarketDataStore, session: date) -> date | None:
+    """The universe's newest session before one; ``None`` for its first."""
+    symbols = workspace.universe(store.symbols()).symbols
+    days = store.session_dates(symbols, None, session)
+    earlier = [d.date() for d in days[-2:] if d.date() < session]
+    return earlier[-1] if earlier else None
+
+
+def previous_held(
+    workspace: Workspace, before: date | None, fold: str | None, is_promoted: bool
+) -> dict[str, float] | None:
+    """Positions held after the session before: the same for a night and for ``tft predict``.
+
+    For a model in production they are what was published for that session; without a publication,
+    and for a fold's model, what that session's partition says.
+
+    Args:
+        before: See ``session_before``.
+        fold: The fold of the model that is to go on from them.
+
+    Returns:
+        ``None`` (start flat, and say so) where neither is there, or where the partition is
+        another fold's and no model is in production: a fold starts flat.
+
+    Raises:
+        InferenceError: That partition failed its checks.
+    """
+    if before is None:
+        return None
+    if is_promoted and (published := _published(workspace, before)) is not None:
+        return published
+    artifact = workspace.artifacts.current("inference", before.isoformat())
+    if artifact is None:
+        return None
+    if not is_promoted and artifact.summary["fold"] != fold:
+        return None
+    if not artifact.passed:
+        raise InferenceError(
+            f"inference of {before} must have passed its checks to give the previous "
+            "positions, found it failed; materialize it again"
+        )
+    return artifact.json("result.json")["metadata"]["held"]
+
+
+def _published(workspace: Workspace, session: date) -> dict[str, float] | None:
+    if not workspace.settings.ledger_path.exists():
+        return None
+    with Ledger(workspace.settings.ledger_path) as ledger:
+        publication = ledger.read(STRATEGY_ID, session)
+    return None if publication is None else dict(publication.positions)
+
+
 def result_frame(result: InferenceResult) -> pd.DataFrame:
     """One row per symbol: position, confidence, raw output, status."""
     symbols = sorted(result.status)
@@ -158,39 +213,6 @@ def result_frame(result: InferenceResult) -> pd.DataFrame:
 def signals_frame(signals: list[Any]) -> pd.DataFrame:
     columns = ["symbol", "direction", "conviction", "instrument_type", "ttl_bars"]
     return pd.DataFrame([{c: getattr(s, c) for c in columns} for s in signals], columns=columns)
-
-
-def _previous_held(
-    workspace: Workspace,
-    store: MarketDataStore,
-    pipeline: TFTInferencePipeline,
-    session: date,
-    is_promoted: bool,
-) -> dict[str, float] | None:
-    """Positions held after the session before, from its own partition.
-
-    ``None`` (start flat, and say so) where that partition was not made, or where another
-    fold's model made it: a fold starts flat.
-    """
-    symbols = workspace.universe(store.symbols()).symbols
-    days = store.session_dates(symbols, None, session)
-    earlier = [d.date() for d in days[-2:] if d.date() < session]
-    if is_promoted:
-        refuse_out_of_order(workspace, session, earlier[-1] if earlier else None)
-    if not earlier:
-        return None
-    artifact = workspace.artifacts.current("inference", earlier[-1].isoformat())
-    if artifact is None:
-        return None
-    same_fold = artifact.summary["fold"] == pipeline.metadata.fold
-    if not is_promoted and not same_fold:
-        return None
-    if not artifact.passed:
-        raise InferenceError(
-            f"inference of {earlier[-1]} must have passed its checks to give the previous "
-            "positions, found it failed; materialize it again"
-        )
-    return artifact.json("result.json")["metadata"]["held"]
 
 
 def _worst_residual(result: InferenceResult) -> float | None:
