@@ -19,8 +19,6 @@ FFN per variable, softmax weights per row (X-Trend eq. 13) · ``tft``: one GRN p
 
 LossMode = Literal["sharpe", "joint_mle", "joint_quantile"]
 
-ADDED: Mapping[str, Any] = {"vsn_entity_range": 0.0}
-"""Fields that a stored configuration may lack because it is older, with what it then meant."""
 LABEL_CLIP = 5.0
 """Next returns shown to the value encoder are clipped to ± this many daily volatilities."""
 
@@ -58,9 +56,6 @@ class XTrendConfig:
     weight, which starts at 1."""
     vsn_dropout: float = 0.5
     """Share of variables hidden from each asset in a training minibatch (identified form)."""
-    vsn_entity_range: float = 0.0
-    """Identified form: share ρ by which an asset's weight may lie above or below the static one;
-    0 gives all assets the same weights."""
     share_vsn: bool = True
     """One VSN for query, key and decoder, value = VSN + Linear(label); the paper has four."""
     entity_dropout: float = 0.05
@@ -82,12 +77,6 @@ class XTrendConfig:
             )
         for name in ("vsn_penalty", "mle_weight"):
             _require(getattr(self, name) >= 0.0, f"model.{name} must not be negative", self, name)
-        _require(
-            0.0 <= self.vsn_entity_range <= 1.0,
-            "model.vsn_entity_range must lie in [0, 1]",
-            self,
-            "vsn_entity_range",
-        )
         _require(
             self.d_hidden % self.n_heads == 0,
             f"model.d_hidden must be a multiple of n_heads ({self.n_heads})",
@@ -209,8 +198,7 @@ class XTrendConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "XTrendConfig":
-        """Rebuild from ``to_dict``; unknown and missing keys are refused, but for ``ADDED``."""
-        values = {**ADDED, **values}
+        """Rebuild from ``to_dict``; unknown and missing keys are refused."""
         names = {field.name for field in fields(cls)}
         wrong = sorted(names ^ set(values))
         if wrong:

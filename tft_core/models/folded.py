@@ -64,13 +64,6 @@ class Shown:
         """m/(1−p) of every row."""
         return (self.keep.to(dtype) / self.share).t().index_select(1, self.group)
 
-    def summed(
-        self, by_row: Float[Tensor, "some_variable row"], some: slice
-    ) -> Float[Tensor, "group some_variable"]:
-        """Σ m/(1−p)·v over the rows of each group; a product, so that its order is fixed."""
-        rows_of = F.one_hot(self.group, len(self.keep)).to(by_row.dtype)
-        return (by_row @ rows_of).t() * (self.keep[:, some].to(by_row.dtype) / self.share)
-
     def pieces(self) -> "list[Piece] | None":
         """The rows of each group with the variables they show; ``None`` where groups are not
         runs of rows, or where looking would make a GPU wait."""
@@ -78,10 +71,10 @@ class Shown:
             return None
         counts = torch.bincount(self.group, minlength=len(self.keep)).tolist()
         found, first = [], 0
-        for number, (keep, count) in enumerate(zip(self.keep, counts, strict=True)):
+        for keep, count in zip(self.keep, counts, strict=True):
             if count:
                 rows = slice(first, first + count)
-                found.append(Piece(number, rows, torch.nonzero(keep).squeeze(1)))
+                found.append(Piece(rows, torch.nonzero(keep).squeeze(1)))
             first += count
         return found
 
@@ -89,17 +82,15 @@ class Shown:
 class Piece(NamedTuple):
     """Rows of one group and the variables they show."""
 
-    group: int
     rows: slice
     variables: Int[Tensor, " some_variable"]
 
 
 class FoldedBatch(torch.autograd.Function):
-    """out_n = Σ_j m_nj·r_nj·(k_j/s_j)·W2_jᵀ(h_nj − μ_j), with μ, C, s of this batch.
+    """out_n = Σ_j m_nj·(k_j/s_j)·W2_jᵀ(h_nj − μ_j), with μ, C, s of this batch.
 
     Also returns μ and C, which carry no gradient. ``shown`` is m, or ``None`` for all ones;
-    rows that are not ``is_real`` (``None``: all are) count in neither μ nor C. ``by_group`` is
-    r of each group, or ``None`` for all ones; it needs a ``shown``, which knows rows' groups.
+    rows that are not ``is_real`` (``None``: all are) count in neither μ nor C.
 
     Under autocast it stays in float32: a variance is a small difference of large numbers.
 
@@ -122,7 +113,6 @@ class FoldedBatch(torch.autograd.Function):
         gain: Float[Tensor, " variable"],
         shown: Shown | None,
         is_real: Bool[Tensor, " row"] | None,
-        by_group: Float[Tensor, "group variable"] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         h = x.new_empty(len(x), slope.shape[1] + 1, x.shape[1])
         moments = x.new_empty(len(x), h.shape[1], h.shape[1])
@@ -142,11 +132,7 @@ class FoldedBatch(torch.autograd.Function):
         folded = torch.cat([scaled, -(mean[:, None] @ scaled)], dim=1)
         ctx.shown, ctx.pieces = None, None if shown is None else shown.pieces()
         if shown is None or ctx.pieces is None:
-            ctx.shown, ctx.drawn = None, shown
-            if shown is not None:
-                ctx.shown = shown.by_row(h.dtype)
-                if by_group is not None:
-                    ctx.shown *= by_group.t().index_select(1, shown.group)
+            ctx.shown = None if shown is None else shown.by_row(h.dtype)
             seen = [h if ctx.shown is None else h * ctx.shown[:, None]]
             out = seen[0].flatten(0, 1).t() @ folded.flatten(0, 1)
         else:
@@ -154,10 +140,10 @@ class FoldedBatch(torch.autograd.Function):
             seen = [h[:, :, p.rows].index_select(0, p.variables) for p in ctx.pieces]
             out = x.new_empty(x.shape[1], mix.shape[2])
             for p, part in zip(ctx.pieces, seen, strict=True):
-                weights = _of_group(folded, p, by_group).flatten(0, 1)
+                weights = folded.index_select(0, p.variables).flatten(0, 1)
                 torch.mm(part.flatten(0, 1).t(), weights, out=out[p.rows])
             out.div_(ctx.share)
-        ctx.save_for_backward(x, h, mix, gain, is_real, by_group, mean, cov, scale, folded, *seen)
+        ctx.save_for_backward(x, h, mix, gain, is_real, mean, cov, scale, folded, *seen)
         ctx.mark_non_differentiable(mean, cov)
         return out, mean, cov
 
@@ -167,14 +153,13 @@ class FoldedBatch(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch names no arguments
         ctx: Any, g: Tensor, *_: Tensor
     ) -> tuple[Tensor | None, ...]:
-        x, h, mix, gain, is_real, by_group, mean, cov, scale, folded, *seen = ctx.saved_tensors
+        x, h, mix, gain, is_real, mean, cov, scale, folded, *seen = ctx.saved_tensors
         n_rows = h.shape[2] if is_real is None else is_real.sum()
         ratio = gain / scale
         if ctx.pieces is not None:
             g = g / ctx.share
-        # Σ_n m_nj r_nj h_nj g_nᵀ, whose last row is Σ_n m_nj r_nj g_n
-        d_by_group = None if by_group is None else torch.zeros_like(by_group)
-        sums = _sums(seen, g, ctx.pieces, folded, by_group, d_by_group)
+        # Σ_n m_nj h_nj g_nᵀ, whose last row is Σ_n m_nj g_n
+        sums = _sums(seen, g, ctx.pieces, folded)
         g_shown = sums[:, -1:]
         t = sums[:, :-1] - mean[:, :, None] * g_shown
         d_ratio = (t * mix).sum((1, 2))
@@ -191,34 +176,18 @@ class FoldedBatch(torch.autograd.Function):
                 dh.mul_(is_real)
             if ctx.pieces is None:
                 back = (folded[some, :-1].flatten(0, 1) @ g.t()).view_as(dh)
-                if d_by_group is not None:
-                    centre = folded[some, -1] @ g.t()
-                    by_row = (back * h[some, :-1]).sum(1) + centre
-                    d_by_group[:, some] = ctx.drawn.summed(by_row, some)
                 dh.add_(back if ctx.shown is None else back.mul_(ctx.shown[some, None]))
             d_line[some] = _through_units(dh, h[some], x[some])
         if ctx.pieces is not None:
             for p, part in zip(ctx.pieces, seen, strict=True):
-                weights = _of_group(folded, p, by_group)[:, :-1]
+                weights = folded[:, :-1].index_select(0, p.variables)
                 back = (weights.flatten(0, 1) @ g[p.rows].t()).view(
                     *weights.shape[:2], part.shape[2]
                 )
                 own = x[:, p.rows].index_select(0, p.variables)
                 d_line.index_add_(0, p.variables, _through_units(back, part, own))
         d_slope, d_shift = d_line.unbind(1)
-        return None, d_slope, d_shift, d_mix, d_ratio / scale, None, None, d_by_group
-
-
-def _of_group(
-    folded: Float[Tensor, "variable unit_and_one hidden"],
-    piece: Piece,
-    by_group: Float[Tensor, "group variable"] | None,
-) -> Float[Tensor, "some_variable unit_and_one hidden"]:
-    """Folded weights of the variables that a piece shows, times its group's factors."""
-    weights = folded.index_select(0, piece.variables)
-    if by_group is None:
-        return weights
-    return weights * by_group[piece.group, piece.variables, None, None]
+        return None, d_slope, d_shift, d_mix, d_ratio / scale, None, None
 
 
 def _blocks(h: Float[Tensor, "variable unit row"]) -> list[slice]:
@@ -230,23 +199,14 @@ def _blocks(h: Float[Tensor, "variable unit row"]) -> list[slice]:
 
 
 def _sums(
-    seen: list[Tensor],
-    g: Float[Tensor, "row hidden"],
-    pieces: list[Piece] | None,
-    folded: Float[Tensor, "variable unit_and_one hidden"],
-    by_group: Float[Tensor, "group variable"] | None,
-    d_by_group: Float[Tensor, "group variable"] | None,
-) -> Float[Tensor, "variable unit_and_one hidden"]:
-    """Σ_n m_nj r_nj h_nj g_nᵀ for every variable; on the way, the gradient of r of each piece."""
+    seen: list[Tensor], g: Float[Tensor, "row hidden"], pieces: list[Piece] | None, like: Tensor
+) -> Float[Tensor, "variable unit hidden"]:
+    """Σ_n m_nj h_nj g_nᵀ for every variable."""
     if pieces is None:
-        return (seen[0].flatten(0, 1) @ g.contiguous()).view_as(folded)
-    total = torch.zeros_like(folded)
+        return (seen[0].flatten(0, 1) @ g.contiguous()).view_as(like)
+    total = torch.zeros_like(like)
     for p, part in zip(pieces, seen, strict=True):
-        added = (part.flatten(0, 1) @ g[p.rows]).view(len(p.variables), *folded.shape[1:])
-        if by_group is not None and d_by_group is not None:
-            through = (added * folded.index_select(0, p.variables)).sum((1, 2))
-            d_by_group[p.group, p.variables] = through
-            added *= by_group[p.group, p.variables, None, None]
+        added = (part.flatten(0, 1) @ g[p.rows]).view(len(p.variables), *like.shape[1:])
         total.index_add_(0, p.variables, added)
     return total
 

@@ -153,8 +153,7 @@ class XTrend(nn.Module):
 
     def penalty(self) -> Tensor | None:
         """λ times the identified networks' mean penalty; ``None`` for other forms."""
-        entities = self.embedding.weight[1:]
-        parts = [p for m in self.selections() if (p := m.penalty(entities)) is not None]
+        parts = [p for m in self.selections() if (p := m.penalty()) is not None]
         return self.config.vsn_penalty * torch.stack(parts).mean() if parts else None
 
     def forward(self, batch: Batch, bank: ContextBank | None = None) -> HeadOutput:
@@ -278,7 +277,6 @@ class XTrend(nn.Module):
             self.d_rows,
             dropout=config.dropout,
             variable_dropout=config.vsn_dropout,
-            entity_range=config.vsn_entity_range,
         )
 
     def _encode_pool(

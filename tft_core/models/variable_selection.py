@@ -47,12 +47,8 @@ class VariableSelection(nn.Module, ABC):
     ) -> Float[Tensor, "row variable"]:
         """Selection weights of each row; they sum to one over the variables."""
 
-    def penalty(self, entities: Float[Tensor, "asset hidden"]) -> Tensor | None:
-        """What the form adds to the loss, before λ; ``None`` for nothing.
-
-        Args:
-            entities: Embeddings of all assets the network knows.
-        """
+    def penalty(self) -> Tensor | None:
+        """What the form adds to the loss, before λ; ``None`` for nothing."""
         return None
 
 
@@ -66,14 +62,6 @@ class IdentifiedSelection(VariableSelection):
 
     Running averages use momentum .05, and the plain average of the first 20 batches.
 
-    With an ``entity_range`` ρ, an asset with embedding e has weights of its own near these:
-
-        w_j(e) = relu(u_j)·r_j(e),  r_j(e) = 1 + ρ·tanh(e·A_j),  A = 0 at first
-        penalty = max(0, mean w_j(e) − 1/√V) + mean |w_j(e) − w_j|, over variables and assets
-
-    The unknown asset's embedding is 0, so the static weights w_j are its weights, and what is
-    closed for it is closed for all.
-
     Source:
         ``reference/vsn.md`` of the project's notes, with four changes, each measured in
         ``docs/EXPERIMENTS.md``. Masks are drawn per variable and asset of a minibatch instead
@@ -85,21 +73,11 @@ class IdentifiedSelection(VariableSelection):
         variable then finds fewer accidents of the sample to fit.
     """
 
-    def __init__(
-        self,
-        n_variables: int,
-        hidden: int,
-        d_out: int,
-        dropout: float,
-        *,
-        d_side: int = 0,
-        entity_range: float = 0.0,
-    ) -> None:
+    reads_entity = False
+
+    def __init__(self, n_variables: int, hidden: int, d_out: int, dropout: float) -> None:
         super().__init__()
         self.n_variables, self.dropout = n_variables, dropout
-        self.entity_range, self.reads_entity = entity_range, entity_range > 0.0
-        if self.reads_entity:
-            self.by_entity = nn.Parameter(torch.zeros(d_side, n_variables))
         self.slope = nn.Parameter(torch.empty(n_variables, hidden).uniform_(-0.5, 0.5))
         self.shift = nn.Parameter(torch.empty(n_variables, hidden).uniform_(-0.5, 0.5))
         bound = hidden**-0.5
@@ -119,62 +97,40 @@ class IdentifiedSelection(VariableSelection):
         alive = self._alive()
         slope, shift, mix, gain = self.slope, self.shift, self.mix, self._gain()
         mean, cov, xt = self.running_mean, self.running_cov, x.t()
-        factor = self._factor(side)
         if alive is not None:
-            factor = None if factor is None else factor[:, alive]
             slope, shift, mix, gain = slope[alive], shift[alive], mix[alive], gain[alive]
             mean, cov, xt = mean[alive], cov[alive], xt[alive]
         xt = xt.contiguous()
         if self.training and len(x):  # a minibatch without eligible contexts has no statistics
             shown = self._draw(group, len(side), alive)
-            out, mean, cov = FoldedBatch.apply(xt, slope, shift, mix, gain, shown, is_real, factor)
+            out, mean, cov = FoldedBatch.apply(xt, slope, shift, mix, gain, shown, is_real)
             self._update(mean, cov, alive)
         else:
             h = hidden_units(xt, slope, shift)
             folded = mix * (gain / contribution_scale(mix, mean, cov))[:, None, None]
-            if factor is None:
-                centre = (folded * mean[:, :, None]).sum((0, 1))
-            else:
-                h = h * factor.t().index_select(1, group)[:, None]
-                centre = (factor @ (folded * mean[:, :, None]).sum(1)).index_select(0, group)
+            centre = (folded * mean[:, :, None]).sum((0, 1))
             out = h.flatten(0, 1).t() @ folded.flatten(0, 1) - centre
         return out + self.bias
 
     def weights(self, x: Tensor, group: Tensor, side: Tensor) -> Tensor:
-        factor = self._factor(side)
-        if factor is None:
-            return self.static_weights().expand(len(x), -1)
-        w = F.relu(self.u) * factor
-        return (w / w.sum(dim=1, keepdim=True)).index_select(0, group)
+        return self.static_weights().expand(len(x), -1)
 
     def static_weights(self) -> Float[Tensor, " variable"]:
-        """v_j = w_j/Σw, the unknown asset's; NaN when every weight has been driven to zero."""
+        """v_j = w_j/Σw; NaN when every weight has been driven to zero."""
         w = F.relu(self.u.detach())
         return w / w.sum()
 
-    def contribution(
-        self,
-        x: Float[Tensor, " row"],
-        variable: int,
-        group: Int[Tensor, " row"],
-        side: Float[Tensor, "group hidden"],
-    ) -> Float[Tensor, "row hidden"]:
+    def contribution(self, x: Float[Tensor, " row"], variable: int) -> Float[Tensor, "row hidden"]:
         """What one variable adds to the output in evaluation: (w_j/√V)·f̂_j(x)."""
         one = slice(variable, variable + 1)
         mix, mean, cov = self.mix[one], self.running_mean[one], self.running_cov[one]
         h = hidden_units(x[None], self.slope[one], self.shift[one])[0]
         gain = self._gain()[variable]
-        out = gain / contribution_scale(mix, mean, cov) * ((h - mean[0][:, None]).t() @ mix[0])
-        factor = self._factor(side)
-        return out if factor is None else out * factor[group, variable, None]
+        return gain / contribution_scale(mix, mean, cov) * ((h - mean[0][:, None]).t() @ mix[0])
 
-    def penalty(self, entities: Float[Tensor, "asset hidden"]) -> Tensor:
-        """max(0, mean w − 1/√V), and the mean deviation of the assets' own weights."""
-        w, factor = F.relu(self.u), self._factor(entities)
-        if factor is None:
-            return F.relu(w.mean() - self.n_variables**-0.5)
-        excess = F.relu((w * factor).mean() - self.n_variables**-0.5)
-        return excess + (w * (factor - 1.0)).abs().mean()
+    def penalty(self) -> Tensor:
+        """max(0, mean_j w_j − 1/√V)."""
+        return F.relu(F.relu(self.u).mean() - self.n_variables**-0.5)
 
     @torch.no_grad()
     def clamp(self, floor: float | Tensor) -> None:
@@ -184,15 +140,6 @@ class IdentifiedSelection(VariableSelection):
     def _gain(self) -> Float[Tensor, " variable"]:
         """w/√V."""
         return F.relu(self.u) / self.n_variables**0.5
-
-    def _factor(
-        self, side: Float[Tensor, "group hidden"]
-    ) -> Float[Tensor, "group variable"] | None:
-        """r of each group; ``None`` where all assets share the static weights."""
-        if not self.reads_entity:
-            return None
-        with torch.autocast(side.device.type, enabled=False):  # a weight is float32, as all of it
-            return 1.0 + self.entity_range * torch.tanh(side @ self.by_entity)
 
     def _alive(self) -> Tensor | None:
         """Variables whose weight isn't zero, when leaving out the rest pays.
@@ -208,7 +155,7 @@ class IdentifiedSelection(VariableSelection):
         self, group: Int[Tensor, " row"], n_groups: int, alive: Tensor | None
     ) -> Shown | None:
         """m of every row: one draw per variable and group."""
-        if self.dropout == 0.0 and not self.reads_entity:
+        if self.dropout == 0.0:
             return None
         share = 1.0 - self.dropout
         drawn = torch.rand(n_groups, self.n_variables, device=group.device) < share
@@ -350,20 +297,12 @@ def make_selection(
     *,
     dropout: float,
     variable_dropout: float,
-    entity_range: float,
 ) -> VariableSelection:
     """The selection network of a form."""
     if form == "none":
         return LinearProjection(n_variables, d_hidden)
     if form == "identified":
-        return IdentifiedSelection(
-            n_variables,
-            hidden,
-            d_hidden,
-            variable_dropout,
-            d_side=d_hidden,
-            entity_range=entity_range,
-        )
+        return IdentifiedSelection(n_variables, hidden, d_hidden, variable_dropout)
     if form == "paper":
         return PaperSelection(n_variables, hidden, d_hidden, d_hidden, dropout)
     return GrnSelection(n_variables, hidden, d_hidden, d_hidden, dropout)

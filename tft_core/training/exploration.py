@@ -263,7 +263,7 @@ def mean_weights(
 ) -> Float64[np.ndarray, " feature"]:
     """Selection weights of the decoder's VSN, averaged over rows with their own entity."""
     selection = member.main_selection
-    if isinstance(selection, IdentifiedSelection) and not selection.reads_entity:
+    if isinstance(selection, IdentifiedSelection):
         return selection.static_weights().double().cpu().numpy()
     batch = tensors.batch(at[:, None])
     weights = member.selection_weights(batch)
@@ -367,10 +367,9 @@ class _Probe:
                     name = "shared" if self.member.config.share_vsn else role
                     selection = self.member.selection[name]
                     assert isinstance(selection, IdentifiedSelection)
-                    group, known = self.batch.group, self.batch.x[:, feature]
-                    delta = selection.contribution(
-                        values, feature, group, self.entity
-                    ) - selection.contribution(known, feature, group, self.entity)
+                    delta = selection.contribution(values, feature) - selection.contribution(
+                        self.batch.x[:, feature], feature
+                    )
                     changed[id(encoding)] = torch.cat([encoding[:-1] + delta, encoding[-1:]])
                 out[role] = changed[id(encoding)]
             return out

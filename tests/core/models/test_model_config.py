@@ -47,7 +47,6 @@ OURS = {
     # of the identified form, which the preset does not have
     "vsn_penalty": 2.0,
     "vsn_dropout": 0.5,
-    "vsn_entity_range": 0.0,
 }
 
 
@@ -111,7 +110,6 @@ def test_the_smoke_preset_has_every_part_at_the_smallest_size() -> None:
         ({"d_hidden": 10, "n_heads": 4}, "multiple of n_heads"),
         ({"warmup": 42}, r"warmup must lie in \[0, seq_len=42\), found 42"),
         ({"vsn": "softmax"}, "one of identified, paper, tft, none, found 'softmax'"),
-        ({"vsn_entity_range": 1.5}, r"vsn_entity_range must lie in \[0, 1\], found 1.5"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), found 1.0"),
         ({"n_context": 0}, 'use context_mode "none", found 0'),
         ({"context_mode": "time", "ctx_len": 21}, r"must equal seq_len \(42\).*found 21"),
@@ -128,9 +126,3 @@ def test_a_stored_configuration_of_another_version_is_refused() -> None:
     stored = XTrendConfig.smoke(n_features=5, n_assets=3).to_dict()
     with pytest.raises(ConfigError, match="found a difference in gate"):
         XTrendConfig.from_dict({**stored, "gate": 1})
-
-
-def test_a_stored_configuration_from_before_weights_by_asset_has_none() -> None:
-    config = XTrendConfig.smoke(n_features=5, n_assets=3)
-    older = {k: v for k, v in config.to_dict().items() if k != "vsn_entity_range"}
-    assert XTrendConfig.from_dict(older) == config

@@ -29,18 +29,10 @@ def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def plain_identified(
-    module: IdentifiedSelection,
-    x: torch.Tensor,
-    shown: torch.Tensor,
-    entity: torch.Tensor | None = None,
+    module: IdentifiedSelection, x: torch.Tensor, shown: torch.Tensor
 ) -> torch.Tensor:
-    """vsn.md's formulas, variable by variable, with batch statistics and w/√V for w/V.
-
-    ``entity``: embedding of each row's asset, for weights by asset with ρ = .8.
-    """
-    w = module.u.clamp(min=0.0).expand(len(x), -1)
-    if entity is not None:
-        w = w * (1.0 + 0.8 * torch.tanh(entity @ module.by_entity))
+    """vsn.md's formulas, variable by variable, with batch statistics and w/√V for w/V."""
+    w = module.u.clamp(min=0.0)
     out = torch.zeros(len(x), D) + module.bias
     for j in range(V):
         h = F.elu(x[:, j : j + 1] * module.slope[j] + module.shift[j])
@@ -49,94 +41,38 @@ def plain_identified(
         w2 = module.mix[j]
         s = torch.sqrt(torch.trace(w2.T @ cov @ w2) + 1e-6)
         f = (h - mu) @ w2 / s
-        out = out + w[:, j : j + 1] / V**0.5 * shown[:, j : j + 1] * f
+        out = out + w[j] / V**0.5 * shown[:, j : j + 1] * f
     return out
 
 
-@pytest.mark.parametrize("p", [0.0, 0.5, 0.9])  # at 0.9 groups show one variable or none
+@pytest.mark.parametrize("p", [0.5, 0.9])  # at 0.9 groups show one variable or none
 @pytest.mark.parametrize("rows", ["mixed", "by group"])
 @pytest.mark.parametrize("cached_bytes", [1, 1 << 20])
-@pytest.mark.parametrize("entity_range", [0.0, 0.8])
 def test_the_identified_fast_form_equals_its_plain_form_with_gradients(
-    inputs, p: float, rows: str, cached_bytes: int, entity_range: float, monkeypatch
+    inputs, rows: str, p: float, cached_bytes: int, monkeypatch
 ) -> None:
     monkeypatch.setattr(folded, "CACHED_BYTES", cached_bytes)
     x, group, side = inputs
     if rows == "by group":
         group = group.sort().values
-    module = IdentifiedSelection(V, H, D, p, d_side=D, entity_range=entity_range).train()
+    module = IdentifiedSelection(V, H, D, p).train()
     with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.normal_()
         module.u.uniform_(0.1, 2.0)
-    side.requires_grad_(entity_range > 0.0)
+        module.bias.normal_()
     state = torch.random.get_rng_state()
     fast = module(x, group, side)
     torch.random.set_rng_state(state)
     drawn = torch.rand(G, V) < 1.0 - p
-    shown = (drawn.double() / (1.0 - p))[group]
-    plain = plain_identified(module, x, shown, side[group] if entity_range else None)
+    plain = plain_identified(module, x, (drawn.double() / (1.0 - p))[group])
     torch.testing.assert_close(fast, plain, atol=1e-9, rtol=0)
     probe = torch.randn(N, D)
-    leaves = [*module.parameters(), *([side] if entity_range else [])]
+    parameters = list(module.parameters())
     for a, b in zip(
-        torch.autograd.grad((fast * probe).sum(), leaves),
-        torch.autograd.grad((plain * probe).sum(), leaves),
+        torch.autograd.grad((fast * probe).sum(), parameters),
+        torch.autograd.grad((plain * probe).sum(), parameters),
         strict=True,
     ):
         torch.testing.assert_close(a, b, atol=1e-9, rtol=0)
-
-
-def by_asset() -> IdentifiedSelection:
-    """Weights that differ from asset to asset, one variable closed for all."""
-    module = IdentifiedSelection(V, H, D, 0.5, d_side=D, entity_range=0.8)
-    with torch.no_grad():
-        module.by_entity.normal_()
-        module.u.uniform_(0.1, 2.0)
-        module.u[3] = 0.0
-    return module
-
-
-def test_weights_of_an_asset_sum_to_one_and_are_the_static_ones_for_an_unknown_asset(
-    inputs,
-) -> None:
-    x, group, side = inputs
-    side[0] = 0.0
-    module = by_asset().eval()
-    w = module.weights(x, group, side)
-    assert (w >= 0.0).all()
-    assert (w[:, 3] == 0.0).all()
-    torch.testing.assert_close(w.sum(dim=1), torch.ones(N))
-    torch.testing.assert_close(w[group == 0], module.static_weights().expand_as(w[group == 0]))
-    assert (w[group == 1][0] - w[group == 2][0]).abs().max() > 0.01
-
-
-def test_weights_by_asset_are_in_the_evaluation_output_and_its_contributions(inputs) -> None:
-    x, group, side = inputs
-    module = by_asset().train()
-    for _ in range(3):
-        module(torch.randn(N, V), group, side)
-    module.eval()
-    out = module(x, group, side)
-    parts = sum(module.contribution(x[:, j], j, group, side) for j in range(V))
-    torch.testing.assert_close(out, parts + module.bias, atol=1e-9, rtol=0)
-    with torch.no_grad():  # the same output from static weights, an asset at a time
-        alone = IdentifiedSelection(V, H, D, 0.5).eval()
-        alone.load_state_dict(module.state_dict(), strict=False)
-        for g in range(G):
-            alone.u.copy_(module.u * (1.0 + 0.8 * torch.tanh(side[g] @ module.by_entity)))
-            torch.testing.assert_close(
-                out[group == g], alone(x[group == g], group[group == g], side), atol=1e-9, rtol=0
-            )
-
-
-def test_the_penalty_holds_the_assets_to_the_static_weights(inputs) -> None:
-    side = inputs[2]
-    module = by_asset()
-    spread = module.u * 0.8 * torch.tanh(side @ module.by_entity)
-    excess = (module.u + spread).mean() - V**-0.5
-    assert float(excess.detach()) > 0.0
-    torch.testing.assert_close(module.penalty(side), excess + spread.abs().mean())
 
 
 def test_a_mask_is_drawn_per_variable_and_asset_of_the_minibatch(inputs) -> None:
@@ -159,7 +95,7 @@ def test_contributions_are_normalised_whatever_the_scale_of_a_variable(inputs) -
     module(x, group, side)
     module.eval()
     for j in range(V):
-        part = module.contribution(x[:, j], j, group, side)
+        part = module.contribution(x[:, j], j)
         assert part.mean(dim=0).abs().max() < 1e-9
         # E‖(w/√V) f̂‖² = 1/V for w = 1, up to the 1e-6 under the root
         assert float((part**2).sum(dim=1).mean().detach()) == pytest.approx(1 / V, rel=0.05)
@@ -171,7 +107,7 @@ def test_evaluation_output_is_the_sum_of_contributions(inputs) -> None:
     for _ in range(3):
         module(torch.randn(N, V), group, side)
     module.eval()
-    parts = sum(module.contribution(x[:, j], j, group, side) for j in range(V))
+    parts = sum(module.contribution(x[:, j], j) for j in range(V))
     torch.testing.assert_close(module(x, group, side), parts + module.bias, atol=1e-9, rtol=0)
 
 
@@ -194,16 +130,16 @@ def test_the_penalty_pulls_all_weights_alike_and_lets_go_of_few() -> None:
     module = IdentifiedSelection(V, H, D, 0.0).train()
     with torch.no_grad():
         module.u.uniform_(0.8, 2.0)
-    assert float(module.penalty(torch.zeros(2, D)).detach()) == pytest.approx(
+    assert float(module.penalty().detach()) == pytest.approx(
         float(module.u.mean().detach()) - 1 / np.sqrt(V)
     )
-    pull = torch.autograd.grad(module.penalty(torch.zeros(2, D)), module.u)[0]
+    pull = torch.autograd.grad(module.penalty(), module.u)[0]
     torch.testing.assert_close(pull, torch.full((V,), 1 / V))
     with torch.no_grad():  # Σw just below √V: nothing may close the last gates
         module.u.fill_(0.0)
         module.u[:2] = 0.49 * V**0.5
-    assert float(module.penalty(torch.zeros(2, D)).detach()) == 0.0
-    assert (torch.autograd.grad(module.penalty(torch.zeros(2, D)), module.u)[0] == 0).all()
+    assert float(module.penalty().detach()) == 0.0
+    assert (torch.autograd.grad(module.penalty(), module.u)[0] == 0).all()
 
 
 def test_running_statistics_average_the_first_batches_then_move_by_momentum() -> None:

@@ -122,13 +122,7 @@ def test_shadows_of_training_rows_know_nothing_of_the_validation() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"vsn": "paper", "share_vsn": False},
-        {"share_vsn": False},
-        {"share_vsn": False, "vsn_entity_range": 1.0},
-    ],
+    "changes", [{}, {"vsn": "paper", "share_vsn": False}, {"share_vsn": False}]
 )
 def test_permutation_equals_running_the_whole_network_on_permuted_features(changes) -> None:
     cfg = config(**changes)
