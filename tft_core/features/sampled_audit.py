@@ -153,4 +153,4 @@ def newest(
     places = (np.linspace(0, len(trading), n, endpoint=False).astype(int) + offset) % len(trading)
     chosen = trading[np.sort(places)]
     part = market.part(rows, chosen)
-    return part.part(part.has_session.any(axis=1))
+    return part.part(np.asarray(part.has_session.any(axis=1)))

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 from tft_core.data.connection import without_writers
 from tft_core.errors import BackupError
@@ -256,15 +256,17 @@ def _manifest_of(archive: tarfile.TarFile, path: Path) -> dict[str, Any]:
     return {"files": dict(table["files"]), "created_at": str(table["created_at"])}
 
 
-def _opened(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+def _opened(archive: tarfile.TarFile, member: tarfile.TarInfo) -> io.BufferedReader:
     handle = archive.extractfile(member)
     if handle is None:
         raise BackupError(
             f"{member.name} in a backup must be a plain file, found something else; "
             "do not restore it"
         )
+    # typeshed says IO[bytes]; what the standard library gives is an ExFileObject
+    assert isinstance(handle, io.BufferedReader)
     return handle
 
 
-def _digest(handle: IO[bytes]) -> str:
+def _digest(handle: io.BufferedReader) -> str:
     return hashlib.file_digest(handle, "sha256").hexdigest()
