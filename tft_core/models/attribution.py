@@ -26,8 +26,9 @@ ROWS_AT_ONCE = 8192
 ROWS_OF_A_PIECE = 32
 """Rows of one member that are attributed in one go, at most: pieces that workers can share."""
 MAX_NODES = 31
-TOLERANCE = 2e-3
-"""Largest |sum of parts − (position − start)| of a member that is left as it is."""
+TOLERANCE = 1e-2
+"""Largest |sum of parts − (position − start)| of a member that is left as it is: a hundredth of a
+full position."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from served_support import SERVING, SYMBOLS
 from tft_core.checkpoint_manager import CheckpointManager
 from tft_core.features.builder import MegaFeatureBuilder
 from tft_core.inference import InferenceResult, TFTInferencePipeline
+from tft_core.models.attribution import TOLERANCE
 from tft_core.positions import next_positions
 
 
@@ -73,7 +74,7 @@ def test_attributions_add_up_to_the_output_of_that_date_and_asset(model, store, 
             total = rest["start"] + sum(result.feature_importance[symbol].values())
             total += rest["other_features"] - rest["residual"]
             assert total == pytest.approx(raw, abs=1e-5)
-            assert abs(rest["residual"]) <= 2e-3
+            assert abs(rest["residual"]) <= TOLERANCE
     assert one.feature_importance["S00"] != other.feature_importance["S00"]
     assert one.feature_importance["S00"] != one.feature_importance["S01"]
 

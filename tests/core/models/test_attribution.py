@@ -43,7 +43,7 @@ def test_more_nodes_are_taken_where_the_middle_does_not_add_up():
     assert is_coarse.any()
     assert (made.n_nodes[is_coarse] > 1).all()
     fine = ensemble.importance(rows, AT, n_steps=64)
-    np.testing.assert_allclose(made.parts, fine, atol=5e-3)
+    np.testing.assert_allclose(made.parts, fine, atol=2e-2)
 
 
 def test_a_row_s_parts_do_not_depend_on_what_is_attributed_beside_it():

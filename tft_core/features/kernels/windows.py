@@ -274,8 +274,11 @@ def _bottleneck(name: str) -> Callable[..., np.ndarray]:
     return moving
 
 
-move_min, move_max = _bottleneck("move_min"), _bottleneck("move_max")
-move_argmin, move_argmax = _bottleneck("move_argmin"), _bottleneck("move_argmax")
-"""Columns since the extreme: 0 where the newest value is it."""
+move_min = _bottleneck("move_min")
+move_max = _bottleneck("move_max")
+move_argmin = _bottleneck("move_argmin")
+"""Columns since the least value: 0 where the newest is it."""
+move_argmax = _bottleneck("move_argmax")
+"""Columns since the greatest value: 0 where the newest is it."""
 move_rank = _bottleneck("move_rank")
 """Rank of the newest value within its window, from -1 (lowest) to 1."""
