@@ -90,7 +90,8 @@ def test_nights_are_caught_up_in_order_and_done_once(workspace, monkeypatch, cap
     newest = days[-1].date().isoformat()
     night = workspace.artifacts.read("inference", newest).json("result.json")["positions"]
     capsys.readouterr()
-    assert main(["--json", "predict", newest]) == 0
+    monkeypatch.setattr("tft_core.cli.model_commands.load_settings", lambda: workspace.settings)
+    assert main(["predict", newest, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["positions"] == night
 
     late = run_nightly(workspace, after(days[-1] + pd.offsets.BDay(1)))
@@ -148,7 +149,7 @@ def test_a_night_goes_on_from_what_was_published_not_from_a_partition_made_again
     with Ledger(workspace.settings.ledger_path) as ledger:
         sent = dict(ledger.read(STRATEGY_ID, LAST.date()).positions)
     assert previous_held(workspace, LAST.date(), "any fold", is_promoted=True) == sent
-    shutil.rmtree(workspace.artifacts.read("inference", LAST.date().isoformat()).path)
+    shutil.rmtree(workspace.artifacts.read("inference", LAST.date().isoformat()).path.parent)
     assert previous_held(workspace, LAST.date(), "any fold", is_promoted=True) == sent
     assert previous_held(workspace, LAST.date(), "any fold", is_promoted=False) is None
     assert previous_held(workspace, day.date(), "any fold", is_promoted=True) is None
