@@ -297,9 +297,11 @@ class MegaFeatureBuilder:
         values: np.ndarray,
     ) -> list[Callable[[], None]]:
         index = SessionIndex.of(market.has_session, first_row)
-        # the market groups are a task too: the others fill the time beside it and after it
-        share = -(-len(assets) // (N_THREADS + self._has_market_groups))
-        per_chunk = max(1, min(_CHUNK_CELLS // max(index.width, 1), share))
+        per_chunk = max(1, _CHUNK_CELLS // max(index.width, 1))
+        if per_chunk < len(
+            assets
+        ):  # else it is one: splitting little work only repeats its overhead
+            per_chunk = min(per_chunk, -(-len(assets) // N_THREADS))
         places = list(enumerate(assets))
         return [
             lambda chunk=places[i : i + per_chunk]: self._own_groups(
