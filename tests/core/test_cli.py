@@ -1,6 +1,7 @@
 """The ``tft`` command: answers, one-line errors, exit codes, nothing lost."""
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -9,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tft_core.cli import main
+from tft_core.cli import _say, main
 from tft_core.data.store import MarketDataStore
 from tft_core.data.synthetic import synthetic_market
 
@@ -264,3 +265,12 @@ def test_the_audit_ends_with_1_and_names_what_looks_ahead(home, capsys):
     verdicts = {row["feature"]: row["verdict"] for row in answer["features"]}
     assert verdicts["mine_top"] == "looks ahead" and verdicts["ret_21"] == "ok"
     assert verdicts["mine_sum"] == "remembers too much"
+
+
+def test_a_reader_that_has_seen_enough_ends_nothing(monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)  # as `tft … | head` does
+    with os.fdopen(writing, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        _say("a line\n" * 100_000)
+        _say("another, which nobody reads either")

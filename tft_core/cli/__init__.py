@@ -6,6 +6,7 @@ Exit code 0: done. 1: refused or failed, with the reason. 2: the command line it
 import argparse
 import json
 import logging
+import os
 import sys
 import uuid
 from collections.abc import Sequence
@@ -61,11 +62,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("tft: stopped; what was finished is kept, run the command again", file=sys.stderr)
         return 130
-    if arguments.json:
-        print(json.dumps(answer.data, default=str, allow_nan=False))
-    else:
-        print(answer.text)
+    _say(json.dumps(answer.data, default=str, allow_nan=False) if arguments.json else answer.text)
     return answer.exit_code
+
+
+def _say(text: str) -> None:
+    """Print an answer; a reader that has seen enough (``tft … | head``) is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # what is still buffered has no reader either: Python's exit must not try it again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def build_parser() -> argparse.ArgumentParser:
