@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 run: install  ## Sample -> production checkpoint -> signals, through Dagster (about 5 minutes)
 	@$(EXPORTS) $(BIN)/python -m tft_assets.demo
 
-test: install  ## Install and run the test suite (10 to 25 minutes)
+test: install  ## Install and run the test suite (10 minutes; half an hour on a slow machine)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not e2e"
 
 test-slow: install  ## The long suites
