@@ -272,7 +272,7 @@ class MarketDataStore:
         """
         last, wanted = session_day(before), max(sessions, 1)
         found: date | None = None
-        # all of a long history is sorted only where some symbol has pauses, or is young
+        # all of a long history is read only where some symbol has pauses, or is young
         for first in (last - timedelta(days=2 * wanted + RECENT_DAYS), None):
             where, params = self._selection(symbols, first, last, as_of)
             found, is_enough = self._db.rows(

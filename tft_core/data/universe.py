@@ -55,14 +55,10 @@ class UniverseConfig:
 class Universe:
     """Symbols with their spans of membership, resolved against a store.
 
-    A symbol that left and came back occurs once in ``symbols`` and has several ``spans``, of
-    which ``since`` and ``until`` are the first and last day: one entry per symbol, ``NaT`` where
-    open.
+    A symbol that left and came back occurs once in ``symbols`` and has several ``spans``.
     """
 
     symbols: tuple[str, ...]
-    since: pd.DatetimeIndex
-    until: pd.DatetimeIndex
     min_present: float
     spans: tuple[tuple[int, np.datetime64, np.datetime64], ...]
     """(column, first day, last day) of every span, inclusive, ``NaT`` where open."""
@@ -95,11 +91,8 @@ class Universe:
             for member in members
             for symbol in member.symbols
         )
-        since, until = _hull(spans, len(symbols))
         return cls(
             symbols=symbols,
-            since=since,
-            until=until,
             min_present=config.min_present,
             spans=spans,
         )
@@ -121,23 +114,3 @@ class Universe:
 
 def _stamp(day: date | None) -> np.datetime64:
     return np.datetime64("NaT", "D") if day is None else np.datetime64(day, "D")
-
-
-def _hull(
-    spans: Sequence[tuple[int, np.datetime64, np.datetime64]], n_symbols: int
-) -> tuple[pd.DatetimeIndex, pd.DatetimeIndex]:
-    """First and last day over all spans of each symbol; an open one (``NaT``) stays open."""
-    if n_symbols == 0:
-        none = pd.DatetimeIndex(np.empty(0, dtype="datetime64[us]"))
-        return none, none
-    columns = np.array([column for column, _, _ in spans])
-    order = np.argsort(columns, kind="stable")
-    starts = np.searchsorted(columns[order], np.arange(n_symbols))
-    first_days, last_days = (
-        np.array([span[place] for span in spans], dtype="datetime64[us]")[order] for place in (1, 2)
-    )
-    # numpy's minimum and maximum keep NaT
-    return (
-        pd.DatetimeIndex(np.minimum.reduceat(first_days, starts)),
-        pd.DatetimeIndex(np.maximum.reduceat(last_days, starts)),
-    )

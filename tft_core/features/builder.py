@@ -7,13 +7,13 @@ feature is stands in ``groups/``.
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import pandas as pd
 
-from tft_core.data.panel import FIELDS, MarketPanel
+from tft_core.data.moments import as_of_instant
+from tft_core.data.panel import MarketPanel
 from tft_core.data.store import MarketDataStore
 from tft_core.data.universe import Universe, UniverseConfig
 from tft_core.errors import FeatureError, UnknownSymbolError
@@ -284,8 +284,7 @@ class MegaFeatureBuilder:
                 oldest = min(oldest, int(grid_rows[max(out - reach + 1, 0)]))
         if oldest == 0:
             return market, first_row
-        kept = {name: getattr(market, name)[oldest:] for name in FIELDS}
-        return replace(market, dates=market.dates[oldest:], **kept), first_row - oldest
+        return market.part(slice(oldest, None)), first_row - oldest
 
     def _own_tasks(
         self,
@@ -418,25 +417,21 @@ def _run(tasks: Sequence[Callable[[], None]]) -> None:
 
 
 def _earlier(left: date | datetime | None, right: date | datetime | None) -> date | datetime | None:
-    if left is None or right is None:
-        return right if left is None else left
-    return left if _instant(left) <= _instant(right) else right
-
-
-def _instant(moment: date | datetime) -> datetime:
-    if not isinstance(moment, datetime):
-        moment = datetime.combine(moment, time.max)
-    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+    one, other = as_of_instant(left), as_of_instant(right)
+    if one is None or other is None:
+        return right if one is None else left
+    return left if one <= other else right
 
 
 def _known_rows(group: str, table: pd.DataFrame, as_of: date | datetime | None) -> pd.DataFrame:
     for name in ("date", "symbol"):
         if name not in table.columns:
             raise FeatureError(f"table of feature group {group} must have a column {name!r}")
-    if as_of is None or "available_at" not in table.columns:
+    limit = as_of_instant(as_of)
+    if limit is None or "available_at" not in table.columns:
         return table
     available = pd.DatetimeIndex(pd.to_datetime(table["available_at"], utc=True))
-    return table.loc[available.tz_localize(None) <= pd.Timestamp(_instant(as_of))]
+    return table.loc[available.tz_localize(None) <= pd.Timestamp(limit)]
 
 
 def _day(dates: pd.DatetimeIndex, row: int) -> date:

@@ -104,8 +104,6 @@ def _is_same_universe(one: Universe, other: Universe) -> bool:
     return (
         one.symbols == other.symbols
         and one.min_present == other.min_present
-        and one.since.equals(other.since)
-        and one.until.equals(other.until)
         and _spans(one) == _spans(other)
     )
 

@@ -14,7 +14,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from tft_core.data.calendar import session_mask
-from tft_core.data.panel import MarketPanel, own_session_shift
+from tft_core.data.panel import MarketPanel, along_own_sessions, own_session_shift
 from tft_core.data.store import MarketDataStore
 from tft_core.features.as_known import HISTORY, wealth
 from tft_core.features.kernels import daily_volatility
@@ -180,12 +180,11 @@ def _usual_volume(
     volume: Float[np.ndarray, "time asset"], has_session: Bool[np.ndarray, "time asset"]
 ) -> Float[np.ndarray, "time asset"]:
     """Median volume of the own sessions before each row; NaN where too few are known."""
-    order = np.argsort(~has_session, axis=0, kind="stable")
-    packed = np.take_along_axis(np.where(has_session, volume, np.nan), order, axis=0)
-    if len(packed) < VOLUME_WINDOW:
-        return np.full(volume.shape, np.nan)
-    median = bn.move_median(packed, VOLUME_WINDOW, min_count=VOLUME_WINDOW // 2, axis=0)
-    shifted = np.vstack([np.full((1, volume.shape[1]), np.nan), median[:-1]])
-    out = np.full(volume.shape, np.nan)
-    np.put_along_axis(out, order, shifted, axis=0)
-    return out
+
+    def before(packed: Float[np.ndarray, "session asset"]) -> Float[np.ndarray, "session asset"]:
+        if len(packed) < VOLUME_WINDOW:
+            return np.full(packed.shape, np.nan)
+        median = bn.move_median(packed, VOLUME_WINDOW, min_count=VOLUME_WINDOW // 2, axis=0)
+        return np.vstack([np.full((1, packed.shape[1]), np.nan), median[:-1]])
+
+    return along_own_sessions(volume, has_session, before)
