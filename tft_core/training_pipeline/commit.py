@@ -28,7 +28,7 @@ def is_tracked(path: Path) -> bool:
 
 
 def ask_git(folder: Path, *arguments: str) -> str | None:
-    """What git answers in a folder; ``None`` where it refuses, is silent for 20 s or not installed."""
+    """What git answers in a folder; ``None`` where it refuses, is silent for 20 s, or is absent."""
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],
