@@ -32,7 +32,7 @@ def missing() -> list[str]:
     return [name for name, module in names.items() if importlib.util.find_spec(module) is None]
 
 
-def measure(library: str, case: StepCase, repeats: int) -> StepTimes:
+def measure(library: str, case: StepCase, warm_up: int, repeats: int) -> StepTimes:
     """Time forward, loss, backward, clipping and Adam step of one prepared minibatch."""
     torch.set_num_threads(case.threads)
     torch.manual_seed(SEED)
@@ -43,7 +43,7 @@ def measure(library: str, case: StepCase, repeats: int) -> StepTimes:
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds, cpu_seconds = [], []
-    for _ in range(1 + repeats):
+    for _ in range(warm_up + repeats):
         started, cpu_started = time.perf_counter(), time.process_time()
         optimiser.zero_grad(set_to_none=True)
         step().backward()
@@ -52,10 +52,10 @@ def measure(library: str, case: StepCase, repeats: int) -> StepTimes:
         seconds.append(time.perf_counter() - started)
         cpu_seconds.append(time.process_time() - cpu_started)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    measured = seconds[1:]
+    measured = seconds[warm_up:]
     return StepTimes(
         step_ms=tuple(1e3 * s for s in measured),
-        cpu_ms=tuple(1e3 * s for s in cpu_seconds[1:]),
+        cpu_ms=tuple(1e3 * s for s in cpu_seconds[warm_up:]),
         windows_per_s=tuple(case.batch_size / s for s in measured),
         windows_per_step=case.batch_size,
         unique_rows=1.0,

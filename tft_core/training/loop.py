@@ -30,6 +30,7 @@ from tft_core.sequences import (
     sample_pool,
     window_index,
 )
+from tft_core.training.allocator import freed_memory_kept
 from tft_core.training.config import TrainingConfig
 from tft_core.training.cuda_graph import GraphedStep
 from tft_core.training.determinism import pinned
@@ -98,7 +99,7 @@ def train_member(
     Raises:
         TrainingError: Loss or weights stopped being numbers, or too few rows bear loss.
     """
-    with pinned(seed, config.threads, config.device):
+    with pinned(seed, config.threads, config.device), freed_memory_kept():
         run = _MemberRun(rows, loss_rows, val_rows, model_config, config, seed, positions)
         return run.train(finetune_epochs or config.finetune_epochs, progress)
 
