@@ -1,7 +1,7 @@
 """The sensor ``alerts``: what people are told of, once a cause, through sinks that may fail."""
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import pytest
@@ -267,6 +267,17 @@ def test_before_the_first_live_night_nothing_is_overdue(home: Home) -> None:
     assert missed(home, now) == []
     publish(home, "2026-11-02", cause="walk-forward backfill")
     assert missed(home, now) == []
+
+
+def test_a_session_that_an_orchestrator_published_is_not_overdue(home: Home) -> None:
+    saturday = datetime(2026, 11, 14, 12, 0, tzinfo=UTC)
+    publish(home, FRIDAY, cause="scheduled")
+    assert missed(home, saturday + timedelta(days=30)) == []  # no night has begun
+    publish(home, "2026-11-12")
+    assert missed(home, saturday) == []
+    assert missed(home, saturday + timedelta(days=3)) == [
+        ("nightly_not_published", "2026-11-16"),
+    ]
 
 
 def test_a_night_whose_run_said_why_is_not_told_twice(tower: Tower) -> None:

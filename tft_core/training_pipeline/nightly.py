@@ -3,6 +3,7 @@
 Running it again does nothing; after a crash it goes on where it stopped.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,10 @@ from tft_core.training_pipeline.config import OperationsConfig
 from tft_core.training_pipeline.workspace import Progress, Workspace
 
 NIGHTLY_CAUSE = "nightly"
-"""Cause of a live session's first publication; a backfill of the record has another."""
+"""Cause of a night's first publication; a backfill of the record has another."""
+LIVE_CAUSES = (NIGHTLY_CAUSE, "scheduled", "scan")
+"""Causes of publications made when their session was new: by the night, by an orchestrator, by
+a strategy that publishes for itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +58,22 @@ class NightlyReport:
         return "\n".join(lines)
 
 
-def newest_live_session(ledger_path: Path) -> date | None:
-    """Newest session that was published when it was new; ``None`` before the first."""
+def newest_session(ledger_path: Path, causes: Sequence[str]) -> date | None:
+    """Newest session first published for one of the causes; ``None`` before the first."""
     if not ledger_path.exists():
         return None
     with Ledger(ledger_path) as ledger:
         heads = ledger.publications(STRATEGY_ID, revision="first")
-    live = heads.loc[heads["cause"] == NIGHTLY_CAUSE, "session"]
+    live = heads.loc[heads["cause"].isin(causes), "session"]
     return date.fromisoformat(live.max()) if len(live) else None
 
 
 def sessions_due(ledger_path: Path, exchange: str, closed: date) -> list[date]:
-    """Calendar sessions after the newest live one up to ``closed``, oldest first.
+    """Calendar sessions after the newest of a night up to ``closed``, oldest first.
 
     Before the first night only ``closed`` itself is due: the past is the record's business.
     """
-    newest = newest_live_session(ledger_path)
+    newest = newest_session(ledger_path, [NIGHTLY_CAUSE])
     if newest is None:
         return [closed]
     if newest >= closed:
@@ -82,11 +86,11 @@ def session_overdue(
 ) -> tuple[date, date] | None:
     """The newest session that should be published by now and is not, and the newest that is.
 
-    A session is due ``publish_within_hours`` after the nightly run of its day. Before the first
-    live publication nothing is overdue: no night has begun.
+    A session is due ``publish_within_hours`` after the nightly run of its day, whoever publishes
+    it. Before the first night nothing is overdue.
     """
-    newest = newest_live_session(ledger_path)
-    if newest is None:
+    newest = newest_session(ledger_path, LIVE_CAUSES)
+    if newest is None or newest_session(ledger_path, [NIGHTLY_CAUSE]) is None:
         return None
     late = now.astimezone(ZoneInfo(operations.timezone)) - timedelta(
         hours=operations.nightly_hour + operations.publish_within_hours
@@ -135,7 +139,7 @@ def refuse_out_of_order(workspace: Workspace, session: date, before: date | None
     Raises:
         OutOfOrderError: A session in between has not been published.
     """
-    newest = newest_live_session(workspace.settings.ledger_path)
+    newest = newest_session(workspace.settings.ledger_path, [NIGHTLY_CAUSE])
     if newest is not None and before is not None and newest < before < session:
         raise OutOfOrderError(
             f"sessions must be published in order, found {newest} as the newest before {session} "

@@ -20,14 +20,12 @@ from tft_core.positions import CostConfig, PositionConfig, cost_rates
 from tft_core.strategy.ledger import Ledger
 from tft_core.strategy_adapter import STRATEGY_ID
 from tft_core.training_pipeline.graph import UNPARTITIONED_KEY
-from tft_core.training_pipeline.nightly import NIGHTLY_CAUSE
+from tft_core.training_pipeline.nightly import LIVE_CAUSES
 from tft_core.training_pipeline.phases.market import instrument_costs
 from tft_core.training_pipeline.record import record_path
 from tft_core.training_pipeline.rows import FoldData
 from tft_core.training_pipeline.workspace import Workspace
 
-LIVE_CAUSES = (NIGHTLY_CAUSE, "scheduled", "scan")
-"""Causes of publications made when their session was new; backfills are the record itself."""
 FIGURES = ("net", "information_coefficient", "lag_slippage")
 MIN_ASSETS = 3
 """Assets that a day's cross-sectional correlation needs."""
