@@ -33,7 +33,8 @@ def read_overrides(path: Path, base: Overrides) -> Overrides:
     """What a file says on top of ``base``.
 
     Raises:
-        ConfigError: It is no TOML file, or holds something else than aliases and calendars.
+        ConfigError: It is no TOML file, or holds something else than aliases and calendars of
+            the kinds below.
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -48,9 +49,10 @@ def read_overrides(path: Path, base: Overrides) -> Overrides:
             f"calendar overrides {path} must hold only aliases and calendars, "
             f"found {unknown[0]!r}; remove it or correct the name"
         )
-    aliases = {**base.aliases, **raw.get("aliases", {})}
+    aliases = {**base.aliases, **_names(raw.get("aliases", {}), path)}
     added, removed, until = dict(base.added), dict(base.removed), dict(base.until)
-    for name, table in raw.get("calendars", {}).items():
+    for name, value in _table(raw.get("calendars", {}), "[calendars]", path).items():
+        table = _table(value, f"[calendars.{name}]", path)
         unknown = sorted(set(table) - {"added", "removed", "until"})
         if unknown:
             raise ConfigError(
@@ -64,7 +66,32 @@ def read_overrides(path: Path, base: Overrides) -> Overrides:
     return Overrides(aliases, added, removed, until)
 
 
-def _dates(values: list[Any], path: Path) -> frozenset[date]:
+def _table(value: Any, what: str, path: Path) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(
+            f"{what} of calendar overrides {path} must be a table, found {value!r}; "
+            f"write {what} on a line of its own and its entries below"
+        )
+    return value
+
+
+def _names(value: Any, path: Path) -> dict[str, str]:
+    aliases = _table(value, "[aliases]", path)
+    for code, name in aliases.items():
+        if not isinstance(name, str):
+            raise ConfigError(
+                f"[aliases] of calendar overrides {path} must name a calendar for each code, "
+                f'found {code} = {name!r}; write {code} = "XNSE", for example'
+            )
+    return aliases
+
+
+def _dates(values: Any, path: Path) -> frozenset[date]:
+    if not isinstance(values, list):
+        raise ConfigError(
+            f"calendar overrides {path} must give lists of dates, found {values!r}; "
+            "write [2024-11-01]"
+        )
     for value in values:
         if not isinstance(value, date) or isinstance(value, datetime):
             raise ConfigError(
