@@ -55,6 +55,11 @@ WIDE = "ret_"
 """Features with this prefix are added to the paper's eight in a variant that is wide."""
 
 
+SHRUNK = {"d_hidden": 32, "n_context": 10}
+"""What ``--shrunk`` changes in ``paper()`` (64 and 20): with one seed and ten epochs at most, all
+variants take two cores an hour or so."""
+
+
 @dataclass(frozen=True)
 class Variant:
     """One model and the way it is trained and traded."""
@@ -157,7 +162,7 @@ def prepare(bars: Path, instruments: Path, target: Path) -> None:
 
 def train(
     panel: Panel, names: list[str], target: Path, *, device: str, epochs: int, seeds: int,
-    threads: int, changes: dict[str, Any], tests: tuple[str, ...],
+    threads: int, changes: dict[str, Any], tests: tuple[str, ...], model: dict[str, Any],
 ) -> None:  # fmt: skip
     """Walk each variant through the windows; rewrites ``target`` after every window."""
     done: list[pd.DataFrame] = []
@@ -166,7 +171,7 @@ def train(
             started = time.perf_counter()
             z, info = walk(
                 panel, VARIANTS[name], test_dates(panel, test), device, epochs, seeds, threads,
-                changes, f"{VARIANTS[name].what[:20]} {test}",
+                changes, f"{VARIANTS[name].what[:20]} {test}", size=model,
             )  # fmt: skip
             frame = pd.DataFrame(z, columns=list(panel.symbols)).melt(
                 var_name="symbol", value_name="z", ignore_index=False
@@ -182,6 +187,7 @@ def train(
 def walk(
     panel: Panel, variant: Variant, inside: np.ndarray, device: str, epochs: int, seeds: int,
     threads: int, changes: dict[str, Any], label: str, first_seed: int = 42,
+    size: dict[str, Any] | None = None,
 ) -> tuple[np.ndarray, dict[str, Any]]:  # fmt: skip
     """Raw outputs [date of ``inside``, asset] of one window, and how the training went.
 
@@ -209,8 +215,11 @@ def walk(
     fit = knows & (rows.label_end < first_val)
     validation = knows & (rows.date_index >= first_val) & (rows.label_end < inside[0])
     model = XTrendConfig.paper(
-        **{"n_features": rows.n_features, "n_assets": len(rows.symbols), **variant.model}
-    )
+        **{
+            "n_features": rows.n_features, "n_assets": len(rows.symbols),
+            **(size or {}), **variant.model,
+        }
+    )  # fmt: skip
     if variant.is_rival:
         model = rival(variant.is_rival, model)
     training = TrainingConfig(
@@ -334,6 +343,7 @@ def main() -> None:
     step.add_argument("--threads", type=int, default=2)
     step.add_argument("--tests", nargs="+", choices=TESTS, default=list(TESTS))
     step.add_argument("--batch-size", type=int, default=64)
+    step.add_argument("--shrunk", action="store_true", help=f"paper() with {SHRUNK}")
     step = sub.add_parser("report")
     step.add_argument("panel", type=Path)
     step.add_argument("results", type=Path, nargs="+")
@@ -345,6 +355,7 @@ def main() -> None:
             Panel.read(given.panel), given.variants, given.target, device=given.device,
             epochs=given.epochs, seeds=given.seeds, threads=given.threads,
             changes={"batch_size": given.batch_size}, tests=tuple(given.tests),
+            model=SHRUNK if given.shrunk else {},
         )  # fmt: skip
     else:
         print(report(Panel.read(given.panel), given.results))
