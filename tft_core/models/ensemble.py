@@ -241,7 +241,9 @@ class Ensemble:
         for i, member in enumerate(members):
             prefix = f"member_{i}/"
             member.load_state_dict({n: state[prefix + n] for n in first.state_dict()})
-            fields = {n: state[f"bank_{i}/{n}"] for n in _bank_like(config)}
+            # a loaded state lies in buffers of Python's, at any multiple of 16 bytes; a BLAS may
+            # round by alignment, and torch's own memory is aligned to 64
+            fields = {n: state[f"bank_{i}/{n}"].clone() for n in _bank_like(config)}
             banks.append(ContextBank(**fields) if fields else None)
         return cls(config, members, banks)
 

@@ -103,6 +103,19 @@ def test_an_ensemble_survives_its_state_dict(changes: dict) -> None:
     )
 
 
+def test_a_restored_ensemble_lies_in_memory_of_its_own_aligned_for_the_blas() -> None:
+    ensemble = untrained()
+    state = {}
+    for name, tensor in ensemble.state_dict().items():
+        padded = torch.zeros(tensor.numel() + 4, dtype=tensor.dtype)
+        state[name] = padded[4:].view(tensor.shape).copy_(tensor)  # as a file's bytes may lie
+    again = Ensemble.from_state(ensemble.config, state)
+    held = [t for bank in again.banks if bank is not None for t in bank]
+    held += [p for member in again.members for p in member.parameters()]
+    assert len(held) > 20
+    assert {tensor.data_ptr() % 64 for tensor in held if tensor.numel()} == {0}
+
+
 def test_a_state_that_does_not_fit_is_refused_by_name() -> None:
     ensemble = untrained()
     state = ensemble.state_dict()
