@@ -20,6 +20,7 @@ from tft_core.logs import log_context
 from tft_core.training_pipeline.arrivals import Arrivals, arrivals, arrivals_stamp
 from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore, open_artifacts
 from tft_core.training_pipeline.bars import market_rows
+from tft_core.training_pipeline.feature_inputs import feature_inputs
 from tft_core.training_pipeline.graph import (
     LIFECYCLE,
     SPECS,
@@ -116,6 +117,8 @@ class Workspace:
             return False
         if asset == "market_data" and not self._store_agrees(artifact):
             return False
+        if asset == "mega_features" and not self._inputs_agree(artifact):
+            return False
         for upstream, upstream_key in self.upstream(asset, key):
             made = self.artifacts.current(upstream, upstream_key)
             if made is None or artifact.made_from.get(made.name) != made.content_hash:
@@ -126,6 +129,11 @@ class Workspace:
         """Whether the store still holds the bars that a ``market_data`` artifact describes."""
         with self.store() as store:
             return artifact.json("rows.json") == market_rows(self, store, artifact.key)
+
+    def _inputs_agree(self, artifact: Artifact) -> bool:
+        """Whether facts, series, users' tables and code are those the features were made from."""
+        with self.store() as store:
+            return artifact.summary.get("inputs_hash") == feature_inputs(self, store, artifact.key)
 
     def arrivals_stamp(self) -> str:
         """Changes whenever ``arrivals`` could; opens nothing, empty without a store."""
