@@ -51,7 +51,9 @@ def prepare_instruments(source: pd.DataFrame | str | os.PathLike[str]) -> pd.Dat
 
 
 def prepare_series(source: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFrame:
-    """Read exogenous values: ``name, date, value, available_at``, each once.
+    """Read exogenous values: ``name, date, value, available_at, is_given``, each once.
+
+    ``is_given`` tells whether the source says when a value was known.
 
     Raises:
         DataError: A column is missing, or a row has no name, date, value or instant.
@@ -63,7 +65,8 @@ def prepare_series(source: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFram
     value = parse_numbers(frame["value"], source=table.source, decimal_comma=table.decimal_comma)
     available, bad_available, _ = given_instants(table, stamps.wall)
     day = stamps.wall.normalize()
-    if "available_at" not in frame:
+    is_given = "available_at" in frame
+    if not is_given:
         available = day + pd.Timedelta(DAY_END)
     faults = {
         "name": pd.isna(name),
@@ -88,7 +91,7 @@ def prepare_series(source: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFram
             f"{table.source} must give one value per name, date and available_at, found two for "
             f"{twice['name']} on {twice['date'].date()}; remove one"
         )
-    return out
+    return out.assign(is_given=is_given)
 
 
 def given_instants(
