@@ -1,5 +1,6 @@
 """What a source says beside bars: facts of instruments, exogenous series, instants of knowledge."""
 
+import difflib
 import os
 
 import numpy as np
@@ -18,11 +19,19 @@ def prepare_instruments(source: pd.DataFrame | str | os.PathLike[str]) -> pd.Dat
     """Read facts about symbols: ``symbol`` and those other columns that the source has.
 
     Raises:
-        DataError: No symbol column, a symbol twice, or a number out of its range.
+        DataError: No symbol column, a symbol twice, a number out of its range, or a column whose
+            name is nearly one of ours.
     """
     if isinstance(source, pd.DataFrame) and source.index.name == "symbol":
         source = source.reset_index()
     table = read_table(source, INSTRUMENT_ALIASES, ("symbol",), what="instruments")
+    for column in table.ignored:
+        near = difflib.get_close_matches(column.strip().lower(), INSTRUMENT_ALIASES, 1, cutoff=0.8)
+        if near:  # passed over, its costs would silently be the default ones
+            raise DataError(
+                f"{table.source} must name its columns exactly, found {column!r}; rename it to "
+                f"{near[0]!r}, or take it out"
+            )
     out = pd.DataFrame({"symbol": parse_symbols(table.frame["symbol"])})
     if out["symbol"].isna().any():
         row = int(np.flatnonzero(out["symbol"].isna())[0])

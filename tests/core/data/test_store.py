@@ -292,6 +292,15 @@ def test_a_value_revised_on_its_own_day_is_the_one_that_counts(store) -> None:
     assert store.series(as_of=date(2020, 1, 30)).empty
 
 
+@pytest.mark.parametrize("column", ["cost_bp", "Costs_bps", "publication_lag", "asset_clas"])
+def test_a_misspelt_fact_of_an_instrument_is_refused_and_not_left_at_its_default(
+    store, column
+) -> None:
+    with pytest.raises(DataError, match=f"must name its columns exactly, found '{column}'"):
+        store.set_instruments(pd.DataFrame({"symbol": ["S00"], column: [5.0]}))
+    store.set_instruments(pd.DataFrame({"symbol": ["S00"], "isin": ["X"], "note": ["mine"]}))
+
+
 def test_the_summary_counts_what_is_there(store) -> None:
     facts = store.summary()
     assert (facts["symbols"], facts["bars"], facts["ingestions"]) == (3, len(MARKET), 1)
