@@ -112,6 +112,16 @@ def test_a_fold_whose_candidate_left_the_registry_is_trained_again(lifecycle):
     assert workspace.is_fresh(*pair)
 
 
+def test_an_announced_end_of_a_member_reaches_the_models_that_meet_it(lifecycle):
+    """No feature row shows it yet, but production's model must close that position on the day."""
+    workspace = lifecycle[0].workspace
+    stays = [{"symbols": list(SYMBOLS[:3])}, {"symbols": [SYMBOLS[3]], "until": "2018-07-25"}]
+    changed = workspace.with_settings(universe={"members": stays})
+    models = {key: changed.is_fresh("production_fold", key) for key in changed.plan.keys}
+    assert models == {FIRST: True, "2018-04-01": True, "2018-07-01": False, "live": False}
+    assert all(changed.is_fresh("out_of_sample", key) for key in changed.plan.reported_keys)
+
+
 def test_one_more_window_leaves_every_other_fold_fresh(lifecycle):
     workspace = lifecycle[0].workspace
     wider = workspace.with_settings(folds={"n_windows": 4})

@@ -85,6 +85,15 @@ class Workspace:
         members = {symbol for member in config.members for symbol in member.symbols}
         return Universe.resolve(config, tuple(sorted(members | set(symbols))))
 
+    def universe_hash(self, key: str) -> str:
+        """Content hash of the universe as far as a fold's model meets it.
+
+        The model carries it and its record is sized by it, also where no feature row shows a
+        difference: a member whose end is announced, say.
+        """
+        config = self.settings.build(UniverseConfig, "universe")
+        return content_hash(config.as_seen_before(self.plan.fold(key).test_end))
+
     def builder(self) -> MegaFeatureBuilder:
         """The builder of the configured features."""
         return MegaFeatureBuilder(
@@ -122,6 +131,11 @@ class Workspace:
             return False
         if asset == "production_fold" and not self._holds_candidates(artifact):
             return False
+        if asset in ("production_fold", "out_of_sample"):
+            now = self.universe_hash(key)
+            # those made before it was kept count as they did
+            if artifact.summary.get("universe_hash", now) != now:
+                return False
         for upstream, upstream_key in self.upstream(asset, key):
             made = self.artifacts.current(upstream, upstream_key)
             if made is None or artifact.made_from.get(made.name) != made.content_hash:
