@@ -25,7 +25,8 @@ def test_a_step_finds_the_memory_of_the_one_before() -> None:
     assert BLOCK < MMAP_LIMIT and N_BLOCKS * BLOCK > 2 * MMAP_LIMIT
     pages = N_BLOCKS * BLOCK // resource.getpagesize()
     page_faults_of_a_step()
-    assert page_faults_of_a_step() > pages // 2
+    if page_faults_of_a_step() < pages // 2:
+        pytest.skip("a kernel that gives huge pages at once has few faults to save")
     with freed_memory_kept():
         page_faults_of_a_step()
         assert page_faults_of_a_step() < pages // 100
