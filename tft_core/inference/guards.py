@@ -21,7 +21,7 @@ from tft_core.features.builder import MegaFeatureBuilder
 from tft_core.features.normalization import Scaler
 from tft_core.features.panel import FeaturePanel
 from tft_core.inference.config import ServingConfig
-from tft_core.inference.drift import drift_by_session
+from tft_core.inference.drift import drift_by_session, has_bins
 from tft_core.inference.inputs import BarFaults
 from tft_core.inference.reasons import Refusal
 from tft_core.models.config import XTrendConfig
@@ -118,24 +118,35 @@ def refuse_drift(
             "feature_drift",
             f"training quantiles must be known to measure drift, found none of {unknown[0]}",
         )
+    sizes = {len(quantiles[name]) for name in panel.feature_names}
+    if len(sizes) > 1 or min(sizes, default=0) < 3:
+        raise Refusal(
+            "feature_drift",
+            f"every feature must have as many training quantiles, at least 3, found {sizes}",
+        )
     edges = np.array([quantiles[name] for name in panel.feature_names], dtype=np.float64)
     rows = panel.dates.get_indexer(dates)
     drift = drift_by_session(panel.values, edges, rows, limits.drift_sessions)
+    is_binned = has_bins(edges)
     for code, measure, by_feature, limit in (
         ("feature_drift", "population stability index", drift.psi, limits.max_drift_psi),
         ("feature_shift", "Kolmogorov–Smirnov distance", drift.ks, limits.max_drift_ks),
     ):
         for day, figures in zip(dates, by_feature, strict=True):
             known = np.isfinite(figures)
-            median = float(np.median(figures[known])) if known.any() else float("nan")
+            # a feature that training knew and nobody measures now has gone as far as one can
+            judged = np.where(known, figures, np.inf)[is_binned]
+            median = float(np.median(judged)) if known.any() else float("nan")
             # NaN means that drift could not be measured
             if not median <= limit:
                 worst = np.argsort(-np.where(known, figures, -np.inf))[: min(3, int(known.sum()))]
                 named = ", ".join(f"{panel.feature_names[i]} {figures[i]:.2g}" for i in worst)
+                n_lost = int((is_binned & ~known).sum())
+                lost = f"; {n_lost} of {int(is_binned.sum())} without values" if n_lost else ""
                 raise Refusal(
                     code,
                     f"the median {measure} of the features must be at most {limit:g}, found "
-                    f"{median:.2f} on {day.date()} (largest: {named or 'none is known'})",
+                    f"{median:.2f} on {day.date()} (largest: {named or 'none is known'}{lost})",
                 )
 
 
@@ -201,10 +212,32 @@ def asset_codes(
     return codes
 
 
+def refuse_incomplete(values: object, names: Sequence[str], what: str) -> None:
+    """Refuse a stored table that lacks a field: the code's default is not what it was made with."""
+    if not isinstance(values, Mapping):
+        raise Refusal(
+            "schema_mismatch", f"the checkpoint's {what} must be a table, found {values!r:.60}"
+        )
+    missing = [name for name in names if name not in values]
+    if missing:
+        raise Refusal(
+            "schema_mismatch",
+            f"the checkpoint's {what} must give every field, found no {', '.join(missing)}",
+        )
+
+
 def refuse_mismatch(
-    metadata: CheckpointMetadata, builder: MegaFeatureBuilder, scaler: Scaler, config: XTrendConfig
+    metadata: CheckpointMetadata,
+    builder: MegaFeatureBuilder,
+    scaler: Scaler,
+    config: XTrendConfig,
+    contexts_known: np.datetime64 | None,
 ) -> None:
-    """The checkpoint must fit the code's features, its own scaler and its own network."""
+    """The checkpoint must fit the code's features, its own scaler, network and contexts.
+
+    Args:
+        contexts_known: Date from which on every context of its bank is known.
+    """
     made, wanted = builder.catalogue_hash(), metadata.catalogue_hash
     if made != wanted:
         raise Refusal(
@@ -225,6 +258,12 @@ def refuse_mismatch(
     }
     if len(set(counts.values())) > 1:
         raise Refusal("schema_mismatch", f"the number of features must be the same, found {counts}")
+    if contexts_known is not None and contexts_known > np.datetime64(metadata.trained_through):
+        raise Refusal(
+            "schema_mismatch",
+            f"every context must be known by {metadata.trained_through}, up to which the model "
+            f"says that it was trained, found one of {contexts_known}",
+        )
 
 
 def refuse_thin_ensemble(n_members: int, limits: ServingConfig) -> None:

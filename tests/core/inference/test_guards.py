@@ -58,6 +58,19 @@ def test_a_kill_switch_that_is_a_broken_link_or_a_directory_is_on(tmp_path):
         guards.refuse_if_killed(tmp_path)
 
 
+def test_a_kill_switch_beside_the_registry_stops_a_model_loaded_by_its_path_alone(
+    model, store, served
+):
+    switch = served.checkpoint.parents[2] / "KILL_SWITCH"
+    switch.touch()
+    try:
+        with refused("kill_switch", re.escape(str(switch))):
+            model.predict(served.sessions[-1], store)
+    finally:
+        switch.unlink()
+    assert model.predict(served.sessions[-1], store).positions
+
+
 def test_a_home_that_cannot_be_listed_counts_as_killed(tmp_path):
     file = tmp_path / "home"
     file.write_text("")
@@ -90,6 +103,42 @@ def test_other_feature_definitions_are_a_mismatch(served):
     changed = manager.save(state, metadata.replace(version=0, catalogue_hash="e" * 64))
     with refused("schema_mismatch", "found "):
         TFTInferencePipeline.from_checkpoint(changed)
+
+
+def saved_with(served, **changes) -> Path:
+    manager = CheckpointManager(served.checkpoint.parents[1])
+    state, metadata = manager.load(served.checkpoint)
+    return manager.save(state, metadata.replace(version=0, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "detail"),
+    [
+        ({"position_config": {"max_position": 0.25}}, "position_config .*no position_smooth, max_"),
+        ({"universe": {"features": {}}}, "universe .*no config"),
+        ({"universe": {"config": {"members": []}}}, "universe .*no features"),
+        (
+            {"universe": {"config": [], "features": {}}},
+            r"universe.config must be a table, found \[",
+        ),
+        (
+            {"universe": {"config": {"members": []}, "features": {}}},
+            "universe.config .*no min_present",
+        ),
+    ],
+)
+def test_a_checkpoint_without_its_sizing_or_universe_is_not_served_with_today_s_defaults(
+    served, changes, detail
+):
+    with refused("schema_mismatch", detail):
+        TFTInferencePipeline.from_checkpoint(saved_with(served, **changes))
+
+
+def test_a_model_with_contexts_of_after_its_training_is_refused(served):
+    """It would be served on sessions whose outcome lies in its bank."""
+    earlier = (served.trained_through - timedelta(days=60)).isoformat()
+    with refused("schema_mismatch", f"known by {earlier}.* found one of 2020"):
+        TFTInferencePipeline.from_checkpoint(saved_with(served, trained_through=earlier))
 
 
 def test_a_checkpoint_without_sound_confidence_knots_is_refused(served):
@@ -190,6 +239,44 @@ def test_a_shift_that_too_few_values_tell_of_is_refused(n_known):
     assert np.isnan(drift_by_session(values, edges, np.array([999]), 1000).ks).all()
     with refused("feature_drift", "found nan"):
         guards.refuse_drift(made, DECILES, made.dates[-1:], ServingConfig(drift_sessions=1000))
+
+
+@pytest.mark.parametrize("sizes", [(11, 10), (2, 2)])
+def test_training_quantiles_of_odd_numbers_are_refused(sizes):
+    values = np.repeat(uniform(0.0, 1.0), 2, axis=2).astype(np.float32)
+    dates = pd.bdate_range("2020-01-01", periods=len(values))
+    made = FeaturePanel(values, dates, ("A",), ("ret_x", "ret_y"))
+    quantiles = {
+        name: np.linspace(0.0, 1.0, n).tolist()
+        for name, n in zip(made.feature_names, sizes, strict=True)
+    }
+    with refused("feature_drift", "as many training quantiles, at least 3"):
+        guards.refuse_drift(made, quantiles, made.dates[-1:], ServingConfig())
+
+
+@pytest.mark.parametrize(("n_lost", "is_refused"), [(2, False), (3, True), (4, True)])
+def test_features_that_have_gone_silent_are_not_left_out_of_the_median(n_lost, is_refused):
+    """A group whose source has ended would else make the rest speak for the whole."""
+    values = np.repeat(uniform(0.0, 1.0), 5, axis=2).astype(np.float32)
+    values[:, :, :n_lost] = np.nan
+    names = ("a", "b", "c", "d", "e")
+    made = FeaturePanel(values, pd.bdate_range("2020-01-01", periods=1000), ("A",), names)
+    quantiles = dict.fromkeys(names, DECILES["ret_x"])
+    limits = ServingConfig(drift_sessions=1000)
+    if not is_refused:
+        guards.refuse_drift(made, quantiles, made.dates[-1:], limits)
+        return
+    with refused("feature_drift", f"found inf .*; {n_lost} of 5 without values"):
+        guards.refuse_drift(made, quantiles, made.dates[-1:], limits)
+
+
+def test_a_flag_without_bins_has_no_say_in_the_median():
+    values = np.repeat(uniform(0.0, 1.0), 3, axis=2).astype(np.float32)
+    values[:, :, 1:] = np.round(values[:, :, 1:])
+    names = ("ret_x", "flag", "other_flag")
+    made = FeaturePanel(values, pd.bdate_range("2020-01-01", periods=1000), ("A",), names)
+    quantiles = {"ret_x": DECILES["ret_x"], **dict.fromkeys(names[1:], [0.0] * 5 + [1.0] * 6)}
+    guards.refuse_drift(made, quantiles, made.dates[-1:], ServingConfig(drift_sessions=1000))
 
 
 def test_drift_of_a_session_knows_nothing_of_later_ones():
