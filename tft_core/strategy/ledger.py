@@ -23,6 +23,7 @@ from tft_core.strategy.ledger_file import LedgerFile
 from tft_core.strategy.protocol import Leg, Signal
 from tft_core.strategy.publication import (
     Publication,
+    cause_of_revision,
     corrections,
     is_same_answer,
     metadata_json,
@@ -93,7 +94,8 @@ class Ledger:
         Args:
             session: The decision session.
             positions: Symbol → position held after the session, carried ones included.
-            cause: Why it is published; of a later revision, why it differs.
+            cause: Why it is published; of a later revision, why it differs. Where that only says
+                again what the first publication said, what differs is added.
             status: Symbol → ``ok`` or why it has no new position.
 
         Returns:
@@ -112,6 +114,7 @@ class Ledger:
             revision = 1 if latest is None else latest.revision + 1
             added: list[Signal] = []
             if latest is not None:
+                cause = cause_of_revision(cause, latest, signals, positions, checkpoint_hash)
                 before = self._open_legs(connection, strategy_id, session, inclusive=False)
                 added = corrections(before, latest.signals, signals, revision)
                 documents |= {signal.leg: metadata_json(signal) for signal in added}
@@ -294,10 +297,8 @@ class Ledger:
                 name = f"{key[0]} {key[1]} revision {row['revision']}"
                 if row["revision"] != expected:
                     problems.append(f"{name} must be revision {expected}; rows are missing")
-                made = self._publication(
-                    connection, key[0], date.fromisoformat(key[1]), row["revision"]
-                )
-                if made is None or content_hash(made.payload()) != row["payload_hash"]:
+                made = self._stored(connection, key[0], date.fromisoformat(key[1]), row["revision"])
+                if made is None or content_hash(made[0].payload()) != row["payload_hash"]:
                     problems.append(f"{name} must match its payload hash; it was changed")
         return problems
 
@@ -310,6 +311,31 @@ class Ledger:
         session: date,
         revision: int | Literal["latest", "first"],
     ) -> Publication | None:
+        """One publication, checked against the hash it was stored with.
+
+        Raises:
+            LedgerError: Its rows were changed: nothing goes on from them.
+        """
+        found = self._stored(connection, strategy_id, session, revision)
+        if found is None:
+            return None
+        made, payload_hash = found
+        if content_hash(made.payload()) != payload_hash:
+            raise LedgerError(
+                f"{strategy_id} {session} revision {made.revision} must match its payload hash, "
+                f"found other rows in {self.path}; restore it from a backup (`tft signals verify` "
+                "tells the whole damage)"
+            )
+        return made
+
+    def _stored(
+        self,
+        connection: sqlite3.Connection,
+        strategy_id: str,
+        session: date,
+        revision: int | Literal["latest", "first"],
+    ) -> tuple[Publication, str] | None:
+        """One publication as its rows say, and the hash it was stored with."""
         key = (strategy_id, _iso_day(session))
         order = "DESC" if revision == "latest" else "ASC"
         chosen = "" if isinstance(revision, str) else " AND revision = ?"
@@ -325,7 +351,7 @@ class Ledger:
         signal_rows = connection.execute(f"SELECT * FROM signals {where}", full).fetchall()
         position_rows = connection.execute(f"SELECT * FROM positions {where}", full).fetchall()
         signals = [signal_of_row(row) for row in signal_rows]
-        return Publication(
+        made = Publication(
             strategy_id=strategy_id,
             session=session,
             revision=head["revision"],
@@ -344,6 +370,7 @@ class Ledger:
             status={r["symbol"]: r["status"] for r in position_rows if r["status"] is not None},
             is_new=False,
         )
+        return made, head["payload_hash"]
 
     @staticmethod
     def _open_legs(
