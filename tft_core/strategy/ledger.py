@@ -28,6 +28,7 @@ from tft_core.strategy.publication import (
     is_same_answer,
     metadata_json,
     signal_of_row,
+    stored_form,
 )
 
 Revision = Literal["latest", "first", "all"]
@@ -102,10 +103,12 @@ class Ledger:
             What stands in the ledger now; ``is_new`` tells whether this call wrote it.
 
         Raises:
-            LedgerError: A signal or position is not this strategy's, doubled or not finite.
-                Nothing is published then.
+            LedgerError: A signal or position is not this strategy's, doubled or not finite, or
+                could not be read back as it is. Nothing is published then.
         """
         _refuse_bad_answer(strategy_id, session, signals, positions, cause)
+        signals = [stored_form(signal) for signal in signals]
+        positions = {symbol: float(p) + 0.0 for symbol, p in positions.items()}  # no negative zero
         documents = {signal.leg: metadata_json(signal) for signal in signals}
         with self._file.transaction() as connection:
             latest = self._publication(connection, strategy_id, session, "latest")
@@ -127,22 +130,43 @@ class Ledger:
                 published_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
                 signals=tuple(sorted([*signals, *added], key=lambda signal: signal.leg)),
                 corrected=frozenset(signal.leg for signal in added),
-                positions={symbol: float(p) for symbol, p in sorted(positions.items())},
+                positions=dict(sorted(positions.items())),
                 status=dict(sorted((status or {}).items())),
                 is_new=True,
             )
             self._insert(connection, publication, documents)
+            self._refuse_unreadable(connection, publication)
         return publication
+
+    def _refuse_unreadable(self, connection: sqlite3.Connection, made: Publication) -> None:
+        """What is there for ever must be what was given: rows are immutable from now on."""
+        try:
+            found = self._stored(connection, made.strategy_id, made.session, made.revision)
+            is_whole = found is not None and content_hash(found[0].payload()) == found[1]
+        except (TypeError, ValueError):
+            is_whole = False
+        if not is_whole:
+            raise LedgerError(
+                f"an answer of {made.strategy_id} must be read back as it was given, found other "
+                f"values for {made.session}; give plain texts and numbers. Nothing was published"
+            )
 
     @staticmethod
     def _insert(
         connection: sqlite3.Connection, made: Publication, documents: Mapping[Leg, str]
     ) -> None:
+        try:
+            payload_hash = content_hash(made.payload())
+        except (TypeError, ValueError) as error:  # a lone surrogate is a ValueError
+            raise LedgerError(
+                f"an answer of {made.strategy_id} must be plain texts and finite numbers, found: "
+                f"{error}; nothing was published"
+            ) from error
         key = (made.strategy_id, made.session.isoformat())
         connection.execute(
             "INSERT INTO publications VALUES (?, ?, ?, ?, ?, ?, ?)",
             (*key, made.revision, made.cause, made.checkpoint_hash, made.published_at,
-             content_hash(made.payload())),
+             payload_hash),
         )  # fmt: skip
         connection.executemany(
             "INSERT INTO signals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -64,6 +64,29 @@ def metadata_json(signal: Signal) -> str:
         ) from error
 
 
+def stored_form(signal: Signal) -> Signal:
+    """The signal with numbers as a row gives them back: NumPy's are plain, no zero is negative.
+
+    Raises:
+        LedgerError: ``ttl_bars`` is not a whole number.
+    """
+    try:
+        ttl_bars = int(signal.ttl_bars)
+        is_whole = ttl_bars == signal.ttl_bars
+    except (TypeError, ValueError, OverflowError):
+        ttl_bars, is_whole = 0, False
+    if not is_whole:
+        raise LedgerError(
+            f"ttl_bars must be a whole number, found {signal.ttl_bars!r} for {signal.symbol}"
+        )
+    return replace(
+        signal,
+        conviction=float(signal.conviction) + 0.0,
+        strike=float(signal.strike) + 0.0,
+        ttl_bars=ttl_bars,
+    )
+
+
 def signal_of_row(row: Any) -> Signal:
     """A signal from its stored row."""
     return Signal(

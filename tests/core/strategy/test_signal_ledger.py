@@ -7,6 +7,7 @@ import sys
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from strategy_support import D1, D2, D3, D4
@@ -38,6 +39,39 @@ def test_a_publication_is_read_back_as_it_was(ledger):
     assert read.status == {"EUR": "ok", "CHF": "no_data: nothing"}
     assert (read.cause, read.checkpoint_hash, read.is_new) == ("nightly", "h" * 64, False)
     assert ledger.verify() == []
+
+
+def test_numbers_of_other_kinds_are_read_back_as_plain_ones(ledger):
+    """A row is there for ever: one that could not be read would end its strategy."""
+    odd = sig(
+        conviction=np.float64(0.25), strike=-0.0, ttl_bars=np.int64(3), metadata={"t": (1, 2)}
+    )
+    ledger.publish("s", D1, [odd, sig("JPY", "short", -0.0)], {"EUR": np.float32(0.5), "JPY": -0.0},
+                   "nightly")  # fmt: skip
+    assert ledger.verify() == []
+    one, other = ledger.read("s", D1).signals
+    assert (one.ttl_bars, one.conviction, one.metadata) == (3, 0.25, {"t": [1, 2]})
+    assert (other.symbol, other.conviction) == ("JPY", 0.0)
+    for half in (0.5, np.float32(0.5 + 1e-7)):
+        same = {"EUR": half, "JPY": 0.0}
+        assert not ledger.publish("s", D1, [odd, sig("JPY", "short", 0.0)], same, "c").is_new
+
+
+@pytest.mark.parametrize(
+    ("signal", "status", "message"),
+    [
+        (sig(ttl_bars=2.5), {}, "ttl_bars must be a whole number, found 2.5 for EUR"),
+        (sig(ttl_bars=None), {}, "ttl_bars must be a whole number, found None"),
+        (sig("EUR\ud800"), {}, "plain texts and finite numbers, found: .*surrogates not allowed"),
+        (sig(), {"EUR": None}, "read back as it was given, found other values for 2021-03-01"),
+        (sig(), {"EUR": 5}, "read back as it was given, found other values for 2021-03-01"),
+    ],
+)
+def test_what_could_not_be_read_back_is_not_published(ledger, signal, status, message):
+    with pytest.raises(LedgerError, match=message):
+        ledger.publish("s", D1, [signal], {"EUR": 0.2}, "nightly", None, status)
+    assert ledger.read("s", D1) is None
+    assert ledger.publish("s", D1, [sig()], {"EUR": 0.2}, "nightly").revision == 1
 
 
 def test_a_session_without_signals_is_published_too(ledger):
