@@ -6,6 +6,7 @@ They fail closed: what cannot be read or measured is refused like what is out of
 import os
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,7 @@ from tft_core.inference.config import ServingConfig
 from tft_core.inference.drift import drift_by_session, has_bins
 from tft_core.inference.inputs import BarFaults
 from tft_core.inference.reasons import Refusal
-from tft_core.models.config import XTrendConfig
-from tft_core.models.ensemble import RawOutput
+from tft_core.models.ensemble import Ensemble, RawOutput
 from tft_core.sequences import RowTable
 
 KILL_SWITCH_ENV = "TFT_KILL_SWITCH"
@@ -181,8 +181,13 @@ def refuse_bad_previous(
     """Previous positions in the order of ``symbols``; one that was never held is 0."""
     if previous is None:
         return None
+    if not isinstance(previous, Mapping):
+        raise Refusal(
+            "bad_previous", f"previous positions must be given by symbol, found {previous!r:.60}"
+        )
     for symbol, position in previous.items():
-        if not isinstance(position, (int, float)) or not abs(position) <= 1.0:
+        is_number = isinstance(position, Real) and not isinstance(position, bool)
+        if not is_number or not abs(position) <= 1.0:
             raise Refusal(
                 "bad_previous",
                 f"previous position of {symbol} must lie in [−1, 1], found {position}",
@@ -227,17 +232,9 @@ def refuse_incomplete(values: object, names: Sequence[str], what: str) -> None:
 
 
 def refuse_mismatch(
-    metadata: CheckpointMetadata,
-    builder: MegaFeatureBuilder,
-    scaler: Scaler,
-    config: XTrendConfig,
-    contexts_known: np.datetime64 | None,
+    metadata: CheckpointMetadata, builder: MegaFeatureBuilder, scaler: Scaler, ensemble: Ensemble
 ) -> None:
-    """The checkpoint must fit the code's features, its own scaler, network and contexts.
-
-    Args:
-        contexts_known: Date from which on every context of its bank is known.
-    """
+    """The checkpoint must fit the code's features, and its own scaler, network and contexts."""
     made, wanted = builder.catalogue_hash(), metadata.catalogue_hash
     if made != wanted:
         raise Refusal(
@@ -253,16 +250,23 @@ def refuse_mismatch(
         )
     counts = {
         "scaler": len(scaler.mean),
-        "network": config.n_features,
+        "network": ensemble.config.n_features,
         "metadata": len(metadata.feature_names),
     }
     if len(set(counts.values())) > 1:
         raise Refusal("schema_mismatch", f"the number of features must be the same, found {counts}")
-    if contexts_known is not None and contexts_known > np.datetime64(metadata.trained_through):
+    if len(ensemble) != len(metadata.seeds):
+        raise Refusal(
+            "schema_mismatch",
+            f"the ensemble must have a member for each of its {len(metadata.seeds)} seeds, found "
+            f"{len(ensemble)}: nobody could tell whether those that are missing agree",
+        )
+    known = ensemble.context_available
+    if known is not None and known > np.datetime64(metadata.trained_through):
         raise Refusal(
             "schema_mismatch",
             f"every context must be known by {metadata.trained_through}, up to which the model "
-            f"says that it was trained, found one of {contexts_known}",
+            f"says that it was trained, found one of {known}",
         )
 
 

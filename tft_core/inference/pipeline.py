@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -80,9 +80,7 @@ class TFTInferencePipeline:
             FeatureConfig, metadata.universe["features"], where="checkpoint features"
         )
         every = MegaFeatureBuilder(features, self.universe_config)
-        guards.refuse_mismatch(
-            metadata, every, self.scaler, ensemble.config, ensemble.context_available
-        )
+        guards.refuse_mismatch(metadata, every, self.scaler, ensemble)
         used = set(metadata.feature_names)
         groups = tuple(name for name, names in every.groups.items() if used & set(names))
         self.builder = MegaFeatureBuilder(
@@ -223,6 +221,11 @@ class TFTInferencePipeline:
         started = time.perf_counter()
         if not dates:
             return []
+        for day in dates:  # a moment compares with no date, and would miss its own session
+            if isinstance(day, datetime) or not isinstance(day, date):
+                raise InferenceError(
+                    f"a session must be a date without time, found {day!r}; use .date()"
+                )
         guards.refuse_if_killed(self._home)
         guards.refuse_thin_ensemble(len(self.ensemble), self.serving)
         for day in dates:

@@ -168,6 +168,9 @@ class Orchestrator:
     def _run_day(self, d: date, cause: str, redeliver: bool) -> dict[str, Any]:
         book = Book.read(self.state_file)
         before = self._positions_before(book, d, redeliver)
+        if book is None:
+            # before anything is published: a crash in between must not look as if it was acted on
+            Book(d, before, before).write(self.state_file)
         regime = self.regime_detector(self.store, d) if self.regime_detector else "unknown"
         published: dict[str, Publication] = {}
         failures: dict[str, str] = {}

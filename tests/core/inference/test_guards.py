@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from served_support import SERVING, SYMBOLS
 
 from tft_core.checkpoint_manager import CheckpointManager
 from tft_core.data.synthetic import synthetic_market
-from tft_core.errors import CheckpointError, ConfigError
+from tft_core.errors import CheckpointError, ConfigError, InferenceError
 from tft_core.features.kernels import daily_volatility
 from tft_core.features.panel import FeaturePanel
 from tft_core.inference import (
@@ -132,6 +132,16 @@ def test_a_checkpoint_without_its_sizing_or_universe_is_not_served_with_today_s_
 ):
     with refused("schema_mismatch", detail):
         TFTInferencePipeline.from_checkpoint(saved_with(served, **changes))
+
+
+def test_an_ensemble_that_has_lost_a_member_is_refused(served):
+    """With one member left, disagreement would be unknown and nobody would notice."""
+    manager = CheckpointManager(served.checkpoint.parents[1])
+    state, metadata = manager.load(served.checkpoint)
+    first = {name: tensor for name, tensor in state.items() if "_0/" in name}
+    alone = manager.save(first, metadata.replace(version=0))
+    with refused("schema_mismatch", "for each of its 2 seeds, found 1"):
+        TFTInferencePipeline.from_checkpoint(alone)
 
 
 def test_a_model_with_contexts_of_after_its_training_is_refused(served):
@@ -313,10 +323,25 @@ def test_a_held_position_without_a_volatility_has_no_known_exposure():
     )
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1.5, "0.1", None])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1.5, "0.1", None, True])
 def test_a_previous_position_that_is_no_position_is_refused(model, store, served, bad):
     with refused("bad_previous", "previous position of S01"):
         model.predict(served.sessions[-1], store, previous={"S01": bad})
+
+
+def test_previous_positions_are_numbers_by_symbol(model, store, served):
+    day = served.sessions[-1]
+    with refused("bad_previous", r"by symbol, found \[0.1\]"):
+        model.predict(day, store, previous=[0.1])
+    one, other = ({"S01": number(0.125)} for number in (float, np.float32))
+    plain, numpy = (model.predict(day, store, previous=held).positions for held in (one, other))
+    assert plain == numpy
+
+
+@pytest.mark.parametrize("kind", [pd.Timestamp, lambda day: datetime(day.year, day.month, day.day)])
+def test_a_session_is_a_date_without_time(model, store, served, kind):
+    with pytest.raises(InferenceError, match="must be a date without time, found"):
+        model.predict(kind(served.sessions[-1]), store)
 
 
 def test_a_day_without_bars_has_no_answer(model, store, served):

@@ -179,11 +179,25 @@ def test_a_refused_flip_still_closes_what_the_strategy_no_longer_wants(run):
 
 
 @pytest.mark.parametrize("weight", [-0.2, float("nan"), float("inf")])
-def test_a_size_that_is_none_is_refused_and_nothing_is_acted_on(run, tmp_path, weight):
+def test_a_size_that_is_none_is_refused_and_nothing_is_acted_on(run, weight):
     script = {D1: {"EUR": ("long", 0.5)}}
     with pytest.raises(StrategyError, match=f"size of 0 or more, found {weight:g} for EUR"):
         run(Scripted("s", script), risk_manager=Blocking(weight)).run_day(D1)
-    assert not (tmp_path / "orchestrator_book.json").exists()
+    assert brief(run(Scripted("s", script)).run_day(D1)) == [("EUR", "open", "long", 0.5)]
+
+
+def test_a_crash_on_the_first_day_of_all_leaves_its_actions_to_the_next_run(run, ledger):
+    class Crash:
+        def allocate(self, signals, regime):
+            raise KeyboardInterrupt
+
+    script = {D1: {"EUR": ("long", 0.5)}}
+    with pytest.raises(KeyboardInterrupt):
+        run(Scripted("s", script), allocator=Crash()).run_day(D1)
+    assert ledger.sessions("s") == [D1]
+    again = run(Scripted("s", script)).run_day(D1)
+    assert brief(again) == [("EUR", "open", "long", 0.5)]
+    assert run(Scripted("s", script)).run_day(D1)["actions"] == []
 
 
 def test_a_target_of_nobody_s_is_refused_by_name(run):
