@@ -22,7 +22,7 @@ def has_bins(
 ) -> Bool[np.ndarray, " feature"]:
     """True for features whose training quantiles rise; an indicator or a flag has ties."""
     inner = quantiles[:, 1:-1]
-    return np.isfinite(inner).all(axis=1) & (np.diff(inner, axis=1) > 0).all(axis=1)
+    return np.all(np.isfinite(inner), axis=1) & np.all(np.diff(inner, axis=1) > 0, axis=1)
 
 
 def drift_by_session(
