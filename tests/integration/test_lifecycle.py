@@ -10,8 +10,10 @@ import pytest
 from tests.support.tiny import ANCHOR, SYMBOLS, load_store, poisoned, tiny_bars, tiny_settings
 from tft_core.errors import ArtifactError, ConfigError, FoldError, InferenceError
 from tft_core.inference import OK, ServingConfig, TFTInferencePipeline
+from tft_core.inference.inputs import read_market
 from tft_core.training_pipeline import TrainingPipeline, TrainingPipelineConfig, Workspace
 from tft_core.training_pipeline.phases.production import candidate
+from tft_core.training_pipeline.rows import load_fold_data
 
 FIRST, LAST_SESSION = ANCHOR.isoformat(), date(2018, 7, 2)
 SERVING = ServingConfig(max_drift_psi=50.0, min_coverage=0.0)
@@ -215,6 +217,32 @@ def test_predicting_the_reported_window_reproduces_the_out_of_sample_positions(l
         assert result.status.keys() == set(SYMBOLS)
         for symbol, position in result.positions.items():
             assert position == pytest.approx(record.at[day, symbol], abs=1e-6)
+
+
+def test_stored_rows_tell_of_odd_bars_what_serving_reads_in_the_store(tmp_path):
+    bars = tiny_bars()
+    own = {s: bars.index[bars["symbol"] == s] for s in SYMBOLS}
+    bars.loc[own["S01"][600], "volume"] = 0.0
+    frozen = own["S03"][650:660]
+    for column in ("open", "high", "low", "close"):
+        bars.loc[frozen, column] = bars.loc[frozen[0], "close"]
+    friday = bars.loc[own["S02"]].query("date.dt.day_of_week == 4").iloc[[100]]
+    stray = friday.assign(date=friday["date"] + pd.Timedelta(days=1))
+    settings = tiny_settings(tmp_path)
+    load_store(settings, pd.concat([bars, stray]))
+    workspace = Workspace.open(settings)
+    for asset in ("market_data", "mega_features"):
+        workspace.build(asset, FIRST)
+    data, limits = load_fold_data(workspace, (FIRST,)), ServingConfig()
+    stored = data.inputs().judged(limits)
+    with workspace.store() as store:
+        live = read_market(store, data.panel, data.dates[-1].date(), limits).faults
+    assert live is not None
+    for name in ("outlier_day", "is_frozen", "is_untraded", "is_off_calendar"):
+        np.testing.assert_array_equal(getattr(stored, name), getattr(live, name), err_msg=name)
+    counts = [getattr(stored, n).sum() for n in ("is_untraded", "is_off_calendar", "is_frozen")]
+    assert counts[:2] == [1, 1]
+    assert counts[2] > 0
 
 
 def test_predicting_day_by_day_equals_predicting_in_a_batch(lifecycle):

@@ -17,6 +17,7 @@ from tests.support.tiny import ANCHOR, SYMBOLS, tiny_bars
 from tft_core.cli import main
 from tft_core.data.store import MarketDataStore
 from tft_core.errors import DataError, InferenceError
+from tft_core.inference import Refusal
 from tft_core.schema import MODEL_TYPE
 from tft_core.strategy.ledger import Ledger
 from tft_core.strategy_adapter import STRATEGY_ID
@@ -230,6 +231,62 @@ def test_backfilling_a_reported_window_reproduces_its_record(workspace):
     # a backfill is not what was published live, so it is not tracked
     assert track_published(workspace).first is None
     assert len(published(workspace)) == 4
+
+
+def test_a_kill_switch_set_after_the_positions_were_made_stops_their_publication(workspace):
+    session = LAST.date().isoformat()
+    workspace.build("inference", session)
+    switch = workspace.settings.home / "KILL_SWITCH"
+    switch.touch()
+    with pytest.raises(Refusal, match=r"^kill_switch: .*found it on"):
+        workspace.build("strategy_signals", session)
+    assert not workspace.settings.ledger_path.exists()
+    switch.unlink()
+    assert workspace.build("strategy_signals", session).summary["published"]
+
+
+def test_a_stray_bar_on_a_weekend_does_not_stop_the_nights(workspace):
+    run_nightly(workspace, after(LAST))
+    days = pd.bdate_range(LAST + pd.offsets.BDay(1), periods=6)
+    ingest_more(workspace, days)
+    stray = days[days.day_of_week == 4][0] + pd.Timedelta(days=1)
+    with MarketDataStore(workspace.settings.store_path) as store:
+        bar = store.bars(["S00"], (stray - pd.Timedelta(days=1)).date())[:1]
+        store.ingest(bar[["symbol", "open", "high", "low", "close", "volume"]].assign(date=stray))
+        assert stray in store.session_dates()
+    report = run_nightly(workspace, after(days[-1]))
+    assert [d["session"] for d in report.done] == [d.date().isoformat() for d in days]
+    made = [workspace.artifacts.read("inference", d.date().isoformat()) for d in days]
+    assert [a.summary["previous"] for a in made] == ["given"] * 6
+
+
+def test_a_preview_that_nobody_held_is_not_what_the_first_night_goes_on_from(workspace):
+    promoted = workspace.registry.production_history(MODEL_TYPE)[0].effective_date
+    bars = tiny_bars()
+    days = sorted(d.date() for d in bars["date"].unique() if d.date() <= promoted)
+    preview, first = days[-2:]
+    assert first == promoted
+    assert not workspace.build("inference", preview.isoformat()).summary["is_promoted"]
+    night = workspace.build("inference", first.isoformat())
+    assert night.summary["is_promoted"]
+    assert night.summary["previous"] == "unknown: started flat"
+
+
+def test_a_backfill_that_begins_within_a_window_is_the_record_too(workspace):
+    key = ANCHOR.isoformat()
+    record = workspace.artifacts.read("out_of_sample", key).frame("positions.parquet")
+    wide = record[record["path"] == "default"].pivot(
+        index="date", columns="symbol", values="position"
+    )
+    for day in wide.index[[20, 21]]:
+        made = workspace.build("inference", day.date().isoformat())
+        assert made.summary["previous"] == "given"
+        positions = made.json("result.json")["positions"]
+        assert positions
+        for symbol, position in positions.items():
+            assert position == pytest.approx(wide.at[day, symbol], abs=1e-6)
+    opening = workspace.build("inference", wide.index[0].date().isoformat())
+    assert opening.summary["previous"] == "unknown: started flat"
 
 
 def test_a_session_is_served_by_the_model_that_was_in_production_then(workspace):

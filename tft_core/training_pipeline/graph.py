@@ -49,7 +49,7 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="fold",
         upstream=(("market_data", "upto"),),
         sections=("universe", "features", "costs"),
-        code_version="4",
+        code_version="5",
     ),
     AssetSpec(
         name="prefiltered_features",
@@ -63,7 +63,7 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="fold",
         upstream=(("prefiltered_features", "same"), ("mega_features", "upto")),
         sections=("selection", "exploration", "model", "training", "positions", "costs"),
-        code_version="4",
+        code_version="5",
         trains=True,
     ),
     AssetSpec(
@@ -78,7 +78,7 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="fold",
         upstream=(("vsn_stability_report", "before"), ("mega_features", "upto")),
         sections=("tuning", "selection", "model", "training", "positions", "costs"),
-        code_version="4",
+        code_version="5",
         trains=True,
     ),
     AssetSpec(
@@ -90,7 +90,7 @@ GRAPH: tuple[AssetSpec, ...] = (
             ("mega_features", "upto"),
         ),
         sections=("model", "training", "positions", "costs"),
-        code_version="3",
+        code_version="4",
         trains=True,
     ),
     AssetSpec(
@@ -98,7 +98,7 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="reported",
         upstream=(("production_fold", "same"), ("mega_features", "upto_next")),
         sections=("positions", "costs", "serving"),
-        code_version="3",
+        code_version="4",
     ),
     AssetSpec(
         name="production_checkpoint",

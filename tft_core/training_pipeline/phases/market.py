@@ -16,6 +16,8 @@ from tft_core.features.as_known import session_risk
 from tft_core.features.audit import causality_audit
 from tft_core.features.builder import MegaFeatureBuilder
 from tft_core.features.sampled_audit import ROWS_AFTER, newest, sampled_audit
+from tft_core.inference import ServingConfig
+from tft_core.inference.inputs import read_market
 from tft_core.positions import CostConfig, cost_rates
 from tft_core.reports.html import BarsView, data_quality_page
 from tft_core.reports.plots import coverage_png
@@ -75,6 +77,9 @@ def mega_features(
         progress(f"mega_features {key}: {len(builder.feature_names)} features, {first} to {last}")
         panel = builder.build(store, symbols=symbols, start=first, end=last)
         risk = session_risk(store, symbols, first, last)
+        # of the faults only those that no limit of [serving] decides are kept
+        faults = read_market(store, panel, last, ServingConfig()).faults
+        assert faults is not None
         audited = store.panel(symbols, last - AUDIT_SPAN, last, as_of=last)
         bars = BarsView.read(store, symbols, first, last)
         series = builder.load_series(store, last - AUDIT_SPAN, last, last)
@@ -97,6 +102,8 @@ def mega_features(
                 "return": returns[time, asset],
                 "sigma_daily": sigma[time, asset],
                 "cost_rate": cost[time, asset],
+                "is_untraded": faults.is_untraded[time, asset],
+                "is_off_calendar": faults.is_off_calendar[time, asset],
             }
         ),
     )

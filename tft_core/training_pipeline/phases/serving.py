@@ -9,14 +9,17 @@ from typing import Any
 import pandas as pd
 
 from tft_core.checks import Finding
+from tft_core.data.calendar import session_mask
 from tft_core.data.store import MarketDataStore
 from tft_core.errors import InferenceError, first_few
 from tft_core.inference import OK, InferenceResult, ServingConfig, TFTInferencePipeline
+from tft_core.inference.guards import refuse_if_killed
 from tft_core.reports.plots import positions_png
 from tft_core.schema import MODEL_TYPE
 from tft_core.strategy.ledger import Ledger
 from tft_core.strategy_adapter import STRATEGY_ID, positions_after, signals_from
-from tft_core.training_pipeline.artifacts import Draft
+from tft_core.training_pipeline.artifacts import Artifact, Draft
+from tft_core.training_pipeline.config import OperationsConfig
 from tft_core.training_pipeline.nightly import (
     LIVE_CAUSES,
     NIGHTLY_CAUSE,
@@ -51,7 +54,7 @@ def inference(
         home=workspace.settings.home,
     )
     with workspace.store() as store:
-        before = session_before(workspace, store, session)
+        before = session_before(workspace, store, session, is_promoted)
         if is_promoted:
             refuse_out_of_order(workspace, session, before)
         previous = previous_held(workspace, before, pipeline.metadata.fold, is_promoted)
@@ -93,6 +96,8 @@ def strategy_signals(
     workspace: Workspace, key: str, draft: Draft, overrides: Mapping[str, Any], progress: Progress
 ) -> None:
     """Signals of one session, published to the ledger once."""
+    # the positions may have been made before a person stopped trading
+    refuse_if_killed(workspace.settings.home)
     session = date.fromisoformat(key)
     artifact = workspace.artifacts.read("inference", key)
     draft.made_from[artifact.name] = artifact.content_hash
@@ -174,30 +179,41 @@ def model_of_session(workspace: Workspace, session: date) -> tuple[Path, bool]:
     return candidate(workspace, fold.key, shipped_path(workspace, fold.key)), False
 
 
-def session_before(workspace: Workspace, store: MarketDataStore, session: date) -> date | None:
-    """The universe's newest session before one; ``None`` for its first."""
+def session_before(
+    workspace: Workspace, store: MarketDataStore, session: date, is_promoted: bool
+) -> date | None:
+    """The universe's newest session before one; ``None`` for its first.
+
+    Live, only the sessions of ``operations.exchange`` are decided on: another exchange's day, or
+    a stray bar on a weekend, is not waited for.
+    """
     symbols = workspace.universe(store.symbols()).symbols
     days = store.session_dates(symbols, None, session)
+    if is_promoted:
+        exchange = workspace.settings.build(OperationsConfig, "operations").exchange
+        days = days[session_mask(exchange, days)]
     earlier = [d.date() for d in days[-2:] if d.date() < session]
     return earlier[-1] if earlier else None
 
 
 def previous_held(
-    workspace: Workspace, before: date | None, fold: str | None, is_promoted: bool
+    workspace: Workspace, before: date | None, fold: str, is_promoted: bool
 ) -> dict[str, float] | None:
     """Positions held after the session before: the same for a night and for ``tft predict``.
 
     For a model in production they are what was published for that session, or, where it was passed
     over since its bars came too late, for the newest live one before it. Before the first live
-    night, and for a fold's model, they are what that session's partition says.
+    night they are what that session's partition says, if a model in production made it (a preview
+    was never held). For a fold's model they are what that session's partition says, else the
+    reported record of the fold.
 
     Args:
         before: See ``session_before``.
         fold: The fold of the model that is to go on from them.
 
     Returns:
-        ``None`` (start flat, and say so) where neither is there, or where the partition is
-        another fold's and no model is in production: a fold starts flat.
+        ``None`` (start flat, and say so) where none is there, or where no model is in production
+        and ``before`` lies before the fold's window: a fold starts flat.
 
     Raises:
         InferenceError: That partition failed its checks.
@@ -207,16 +223,40 @@ def previous_held(
     if is_promoted and (published := _published(workspace, before)) is not None:
         return published
     artifact = workspace.artifacts.current("inference", before.isoformat())
-    if artifact is None or CLOSED in artifact.files:
-        return None
-    if not is_promoted and artifact.summary["fold"] != fold:
-        return None
+    if artifact is None or not _goes_on(artifact, fold, is_promoted):
+        return None if is_promoted else _recorded(workspace, before, fold)
     if not artifact.passed:
         raise InferenceError(
             f"inference of {before} must have passed its checks to give the previous "
             "positions, found it failed; materialize it again"
         )
     return artifact.json("result.json")["metadata"]["held"]
+
+
+def _goes_on(artifact: Artifact, fold: str, is_promoted: bool) -> bool:
+    if CLOSED in artifact.files:
+        return False
+    if is_promoted:
+        return bool(artifact.summary["is_promoted"])
+    return artifact.summary["fold"] == fold
+
+
+def _recorded(workspace: Workspace, before: date, fold: str) -> dict[str, float] | None:
+    """Positions of a reported window's record after one of its sessions; ``None`` outside of it.
+
+    So a single session of the past, or a range that begins within a window, is the record's too.
+    """
+    if fold not in workspace.plan.reported_keys or before < date.fromisoformat(fold):
+        return None
+    if workspace.artifacts.current("out_of_sample", fold) is None:
+        return None
+    frame = workspace.artifacts.read("out_of_sample", fold).frame("positions.parquet")
+    is_past = (frame["path"] == shipped_path(workspace, fold)) & (
+        frame["date"] <= pd.Timestamp(before)
+    )
+    # an asset without a session keeps its position and has no row
+    newest = frame[is_past].sort_values("date").groupby("symbol")["position"].last()
+    return {str(symbol): float(position) for symbol, position in newest.items()}
 
 
 def _published(workspace: Workspace, session: date) -> dict[str, float] | None:
