@@ -63,6 +63,13 @@ def test_costs_of_an_instrument_that_are_told_later_make_its_features_stale(tmp_
     assert workspace.is_fresh(*FEATURES)
 
 
+def test_an_exchange_that_is_told_later_makes_the_bars_off_its_calendar_known(tmp_path):
+    workspace = opened(tmp_path)
+    with MarketDataStore(workspace.settings.store_path) as store:
+        store.set_instruments(pd.DataFrame({"symbol": ["S00"], "exchange": ["XNYS"]}))
+    assert not workspace.is_fresh(*FEATURES)
+
+
 def test_what_features_do_not_read_leaves_them_fresh(tmp_path):
     workspace = opened(tmp_path)
     facts = pd.DataFrame({"symbol": ["S00", "NEW"], "description": ["one", "another"]})

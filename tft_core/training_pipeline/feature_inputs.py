@@ -17,8 +17,9 @@ from tft_core.training_pipeline.bars import feature_days
 if TYPE_CHECKING:
     from tft_core.training_pipeline.workspace import Workspace
 
-FACTS = ("asset_class", "cost_bps", "cost_vol")
-"""Facts of an instrument that a partition holds: its class, and what trading it costs."""
+FACTS = ("asset_class", "exchange", "cost_bps", "cost_vol")
+"""Facts of an instrument that a partition rests on: its class, whose calendar its bars must keep,
+and what trading it costs."""
 EARLIEST = date(1900, 1, 1)
 """Series are read further back than the first bar."""
 
