@@ -90,6 +90,43 @@ def test_another_seed_makes_the_report_stale_and_the_old_one_makes_it_fresh_agai
     assert workspace.is_fresh("vsn_stability_report", FIRST)
 
 
+def test_what_an_override_made_is_not_taken_for_what_the_settings_ask_for(lifecycle):
+    """A quick try in the launchpad must not become the model that the next refit promotes."""
+    workspace = lifecycle[0].workspace
+    pair = ("exploration_fold", FIRST)
+    workspace.build(*pair, {"seed": 7})
+    assert not workspace.is_fresh(*pair)
+    assert pair in TrainingPipeline(settings=workspace.settings).pending()
+    workspace.build(*pair)
+    assert workspace.is_fresh(*pair)
+    workspace.build("production_checkpoint", "all", {"force_reason": "a person looked"})
+    assert workspace.is_fresh("production_checkpoint", "all")  # a decision stays
+
+
+def test_a_fold_whose_candidate_left_the_registry_is_trained_again(lifecycle):
+    workspace = lifecycle[0].workspace
+    pair = ("production_fold", FIRST)
+    assert workspace.is_fresh(*pair)
+    directory = candidate(workspace, FIRST, "default")
+    away = directory.with_name(f".{directory.name}")
+    directory.rename(away)
+    try:
+        assert not workspace.is_fresh(*pair)
+    finally:
+        away.rename(directory)
+    assert workspace.is_fresh(*pair)
+
+
+def test_an_announced_end_of_a_member_reaches_the_models_that_meet_it(lifecycle):
+    """No feature row shows it yet, but production's model must close that position on the day."""
+    workspace = lifecycle[0].workspace
+    stays = [{"symbols": list(SYMBOLS[:3])}, {"symbols": [SYMBOLS[3]], "until": "2018-07-25"}]
+    changed = workspace.with_settings(universe={"members": stays})
+    models = {key: changed.is_fresh("production_fold", key) for key in changed.plan.keys}
+    assert models == {FIRST: True, "2018-04-01": True, "2018-07-01": False, "live": False}
+    assert all(changed.is_fresh("out_of_sample", key) for key in changed.plan.reported_keys)
+
+
 def test_one_more_window_leaves_every_other_fold_fresh(lifecycle):
     workspace = lifecycle[0].workspace
     wider = workspace.with_settings(folds={"n_windows": 4})

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.support.tiny import ANCHOR, tiny_bars
+from tests.support.tiny import ANCHOR, SYMBOLS, tiny_bars
 from tft_core.cli import main
 from tft_core.data.store import MarketDataStore
-from tft_core.errors import DataError
+from tft_core.errors import DataError, InferenceError
 from tft_core.inference import Refusal
 from tft_core.schema import MODEL_TYPE
 from tft_core.strategy.ledger import Ledger
@@ -43,7 +43,9 @@ def after(session: pd.Timestamp) -> datetime:
     return datetime.combine(session.date() + timedelta(days=1), datetime.min.time(), UTC)
 
 
-def ingest_more(workspace: Workspace, days: pd.DatetimeIndex) -> None:
+def ingest_more(
+    workspace: Workspace, days: pd.DatetimeIndex, symbols: tuple[str, ...] = SYMBOLS
+) -> None:
     """Bars of further sessions: a quiet random walk from the last ones."""
     rng = np.random.default_rng(1)
     bars = tiny_bars()
@@ -57,7 +59,8 @@ def ingest_more(workspace: Workspace, days: pd.DatetimeIndex) -> None:
         )
         frames.append(newest.reset_index())
     with MarketDataStore(workspace.settings.store_path) as store:
-        store.ingest(pd.concat(frames))
+        more = pd.concat(frames)
+        store.ingest(more[more["symbol"].isin(symbols)])
 
 
 def published(workspace: Workspace) -> list[date]:
@@ -120,6 +123,44 @@ def test_nights_are_caught_up_in_order_and_done_once(workspace, monkeypatch, cap
         track_published(workspace, fills=fills.assign(symbol="NONE"))
 
 
+def test_a_night_on_which_half_of_the_bars_are_missing_says_so(workspace):
+    run_nightly(workspace, after(LAST))
+    day = LAST + pd.offsets.BDay(1)
+    ingest_more(workspace, pd.DatetimeIndex([day]), symbols=("S00", "S01"))
+    report = run_nightly(workspace, after(day))
+    assert report.text().startswith(f"{day.date()}: ")
+    assert "no new position: 2 no_session (S02, S03)" in report.text()
+
+
+def test_a_holiday_is_passed_over_so_that_a_backfill_goes_on_behind_it(workspace):
+    days = pd.bdate_range(LAST + pd.offsets.BDay(1), periods=3)
+    holiday = days[1].date().isoformat()
+    ingest_more(workspace, days[:1])
+    with pytest.raises(InferenceError, match="must be a session with at least one bar"):
+        workspace.build("inference", holiday)  # its bars may be late
+    ingest_more(workspace, days.delete(1))
+    run_nightly(workspace, after(LAST))
+    for day in days:
+        for asset in ("inference", "strategy_signals"):
+            made = workspace.build(asset, day.date().isoformat())
+        assert made.summary["published"] == (day.date().isoformat() != holiday)
+    assert "passed over" in workspace.artifacts.read("strategy_signals", holiday).summary["note"]
+    assert published(workspace) == [LAST.date(), days[0].date(), days[2].date()]
+
+
+def test_a_session_redone_after_a_day_that_was_passed_over_goes_on_from_the_ledger(workspace):
+    """Bars of the day between came too late; what is held is what was published before it."""
+    run_nightly(workspace, after(LAST))
+    days = pd.bdate_range(LAST + pd.offsets.BDay(1), periods=2)
+    ingest_more(workspace, days[1:])
+    run_nightly(workspace, after(days[1]))
+    newest = ("inference", days[1].date().isoformat())
+    before = workspace.artifacts.read(*newest).json("result.json")["metadata"]
+    ingest_more(workspace, days[:1])
+    again = workspace.build(*newest).json("result.json")["metadata"]
+    assert (before["previous"], again["previous"]) == ("given", "given")
+
+
 def test_a_killed_night_goes_on_to_the_ledger_of_one_that_nobody_killed(workspace, tmp_path):
     """The CI size of ``make test-faults``' nightly kills, in a process of its own (it forks)."""
     home, root = workspace.settings.home, Path(__file__).parents[2]
@@ -153,7 +194,8 @@ def test_a_night_goes_on_from_what_was_published_not_from_a_partition_made_again
     shutil.rmtree(workspace.artifacts.read("inference", LAST.date().isoformat()).path.parent)
     assert previous_held(workspace, LAST.date(), "any fold", is_promoted=True) == sent
     assert previous_held(workspace, LAST.date(), "any fold", is_promoted=False) is None
-    assert previous_held(workspace, day.date(), "any fold", is_promoted=True) is None
+    # a session that was not published moved nothing: what was held before it still is
+    assert previous_held(workspace, day.date(), "any fold", is_promoted=True) == sent
     assert previous_held(workspace, None, "any fold", is_promoted=True) is None
 
 

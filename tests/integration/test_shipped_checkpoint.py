@@ -2,6 +2,8 @@
 
 import shutil
 
+import torch
+
 from tests.support.tiny import tiny_settings
 from tft_core.training_pipeline import TrainingPipeline
 
@@ -24,6 +26,8 @@ def test_the_shipped_checkpoint_says_everything_about_itself(lifecycle):
     assert meta.total_return_oos == result.total_return_oos
     assert meta.max_drawdown_oos == result.max_drawdown_oos
     assert meta.threads == 1
+    # the same seed gives the same weights only for the same instruction set
+    assert meta.run_info["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
     assert len(meta.seeds) == 2
     assert set(meta.feature_quantiles) == set(meta.feature_names)
     assert meta.calendar["last_session"] == meta.trained_through

@@ -189,7 +189,9 @@ def training_loss(output: HeadOutput, targets: Targets, terms: LossTerms) -> Ten
         the SoftMin are beyond the paper.
     """
     z = output.z if output.z.dtype == torch.float64 else output.z.float()
-    returns = net_returns(held_positions(z, terms.smooth), targets, terms.cost_factor)
+    # before an asset's first session nothing is held: what the network says there is no position
+    held = held_positions(z * (targets.inverse_sigma > 0.0), terms.smooth)
+    returns = net_returns(held, targets, terms.cost_factor)
     weight = targets.bears_loss.to(z.dtype)
     if terms.level == "portfolio" or terms.softmin_weight > 0.0:
         portfolio, has_any = diversified_returns(returns, targets)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import get_args
 
+from tft_core.errors import ConfigError
 from tft_core.limits import (
     require_at_least,
     require_not_negative,
@@ -56,8 +57,8 @@ class TrainingConfig:
     device: str = "cpu"
     """``cpu`` or ``cuda``."""
     amp: bool = False
-    """On CUDA: encoders and attention in bfloat16; variable selection, head and loss stay in
-    float32."""
+    """On CUDA: encoders, attention and the paper's and TFT's variable selection in bfloat16;
+    the identified one, head and loss stay in float32."""
     cuda_graph: bool = True
     """On CUDA: replay each training step as one graph, in minibatches of a fixed shape."""
     min_steps_per_epoch: int = 16
@@ -78,6 +79,11 @@ class TrainingConfig:
         )
         require_positive(self, "training", "lr", "selection_lr", "grad_clip", "softmin_temperature")
         require_one_of(self, "training", sharpe_level=get_args(SharpeLevel), device=DEVICES)
+        if self.amp and self.device == "cpu":
+            raise ConfigError(
+                'training.amp must be false on device "cpu", found true; set training.device to '
+                '"cuda", or leave amp out'
+            )
         require_share(self, "training", "penalty_ramp")
         require_not_negative(self, "training", "weight_decay", "cost_factor", "softmin_weight")
 

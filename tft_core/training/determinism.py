@@ -1,5 +1,6 @@
 """Pins what decides whether the same seed gives the same weights, and puts it back."""
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,21 @@ import torch.utils.deterministic as strictness
 from tft_core.errors import ConfigError
 
 FILL = "fill_uninitialized_memory"
+
+
+def machine(device: str = "cpu") -> dict[str, str]:
+    """What else than seed, threads and versions the bits of trained weights depend on.
+
+    Torch and oneDNN choose their kernels by the processor's instruction set, and kernels of
+    different sets add in different orders. No seed can pin that, so it is recorded.
+    """
+    found = {
+        "machine": platform.machine(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+    if device.startswith("cuda"):
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found
 
 
 @contextmanager

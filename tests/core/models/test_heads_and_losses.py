@@ -97,6 +97,25 @@ def test_held_positions_are_smoothed_day_by_day() -> None:
     np.testing.assert_array_equal(held_positions(torch.from_numpy(z), 1.0), z)
 
 
+@pytest.mark.parametrize("cost_factor", [0.0, 0.5])
+def test_a_smoothed_position_starts_flat_at_the_first_step_with_a_volatility(cost_factor) -> None:
+    rng = np.random.default_rng(4)
+    y, z = rng.standard_normal((2, 7)), rng.uniform(0.2, 1, (2, 7))
+    inverse, bears = np.full((2, 7), 100.0), np.ones((2, 7), dtype=bool)
+    inverse[0, :4], bears[0, :4] = 0.0, False  # padding in front of an asset's first session
+    y[0, :4] = 0.0
+    t = targets(y, inverse, np.full((2, 7), 1e-3), bears)
+    net = []
+    for window, first in ((0, 4), (1, 0)):
+        held = 0.0
+        for step in range(first, 7):
+            before, held = held, held + 0.3 * (z[window, step] - held)
+            net.append(held * y[window, step] - cost_factor * 1e-3 * 100.0 * abs(held - before))
+    terms = LossTerms(cost_factor=cost_factor, smooth=0.3)
+    loss = training_loss(HeadOutput(torch.from_numpy(z)), t, terms)
+    assert float(loss) == pytest.approx(-np.sqrt(252) * np.mean(net) / np.std(net), rel=1e-6)
+
+
 def by_date_case():
     """Returns of 3 windows on 8 dates, some of which bear no loss."""
     rng = np.random.default_rng(2)

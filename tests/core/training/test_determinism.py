@@ -1,10 +1,12 @@
 """What decides whether a seed gives the same weights is pinned for a block, then put back."""
 
+import platform
+
 import pytest
 import torch
 
 from tft_core.errors import ConfigError
-from tft_core.training.determinism import pinned
+from tft_core.training.determinism import machine, pinned
 
 
 def test_a_seed_gives_the_same_numbers_and_the_callers_generator_goes_on() -> None:
@@ -29,3 +31,10 @@ def test_a_gpu_that_is_not_there_is_an_error_and_no_slower_run(
         pinned(7, threads=1, device="cuda"),
     ):
         pass
+
+
+def test_the_instruction_set_that_chose_the_kernels_is_told() -> None:
+    assert machine() == {
+        "machine": platform.machine(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }

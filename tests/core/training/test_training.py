@@ -156,6 +156,7 @@ def test_too_few_rows_and_overlapping_masks_are_refused(rows) -> None:
         ({"lr": 0.0}, "lr must be positive, found 0"),
         ({"cost_factor": -1.0}, "cost_factor must not be negative, found -1"),
         ({"penalty_ramp": 2.0}, r"penalty_ramp must lie in \[0, 1\], found 2"),
+        ({"amp": True}, r'amp must be false on device "cpu", found true; set training.device'),
     ],
 )
 def test_an_impossible_training_configuration_is_refused(change: dict, message: str) -> None:

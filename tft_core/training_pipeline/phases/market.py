@@ -24,6 +24,7 @@ from tft_core.reports.plots import coverage_png
 from tft_core.training_pipeline.arrivals import VERSION_DIGITS
 from tft_core.training_pipeline.artifacts import Draft
 from tft_core.training_pipeline.bars import feature_days, market_rows
+from tft_core.training_pipeline.feature_inputs import feature_inputs
 from tft_core.training_pipeline.workspace import Progress, Workspace
 
 AUDIT_SYMBOLS = 6
@@ -84,6 +85,7 @@ def mega_features(
         series = builder.load_series(store, last - AUDIT_SPAN, last, last)
         tables = builder.load_tables(store, last - AUDIT_SPAN, last, last)
         instruments = store.instruments().reindex(list(symbols))
+        inputs_hash = feature_inputs(workspace, store, key)
     offset = risk.dates.get_indexer(panel.dates)
     returns, sigma = risk.returns[offset], risk.sigma_daily[offset]
     bps, vol = instrument_costs(instruments, workspace.settings.build(CostConfig, "costs"))
@@ -143,6 +145,7 @@ def mega_features(
         first=str(panel.dates[0].date()),
         last=str(panel.dates[-1].date()),
         catalogue_hash=builder.catalogue_hash()[:16],
+        inputs_hash=inputs_hash,
     )
 
 

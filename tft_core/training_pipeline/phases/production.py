@@ -24,6 +24,7 @@ from tft_core.positions import CostConfig, PositionConfig
 from tft_core.reports.plots import training_curves
 from tft_core.schema import MODEL_TYPE, PathName, canonical_json, content_hash, finite_or_none
 from tft_core.training.config import TrainingConfig
+from tft_core.training.determinism import machine
 from tft_core.training.progress import ConsoleProgress
 from tft_core.training.walk_forward import EnsembleResult, train_ensemble
 from tft_core.training_pipeline.artifacts import Draft
@@ -103,6 +104,7 @@ def production_fold(
         n_assets=len(part.rows.symbols),
         trained_through=str(data.dates[-1].date()),
         study=study["study"],
+        universe_hash=workspace.universe_hash(key),
         **{f"checkpoint_{path}": directories[path].name for path in PATHS},
     )
 
@@ -222,7 +224,7 @@ def _metadata(
         seeds=training.seeds,
         threads=training.threads,
         library_versions={n: version(n) for n in LIBRARIES} | {"python": platform.python_version()},
-        run_info={"seconds": round(result.seconds, 3)},
+        run_info={"seconds": round(result.seconds, 3), **machine(training.device)},
     )
 
 

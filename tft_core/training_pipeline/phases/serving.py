@@ -11,7 +11,7 @@ import pandas as pd
 from tft_core.checks import Finding
 from tft_core.data.calendar import session_mask
 from tft_core.data.store import MarketDataStore
-from tft_core.errors import InferenceError
+from tft_core.errors import InferenceError, first_few
 from tft_core.inference import OK, InferenceResult, ServingConfig, TFTInferencePipeline
 from tft_core.inference.guards import refuse_if_killed
 from tft_core.reports.plots import positions_png
@@ -20,17 +20,33 @@ from tft_core.strategy.ledger import Ledger
 from tft_core.strategy_adapter import STRATEGY_ID, positions_after, signals_from
 from tft_core.training_pipeline.artifacts import Artifact, Draft
 from tft_core.training_pipeline.config import OperationsConfig
-from tft_core.training_pipeline.nightly import NIGHTLY_CAUSE, refuse_out_of_order
+from tft_core.training_pipeline.nightly import (
+    LIVE_CAUSES,
+    NIGHTLY_CAUSE,
+    refuse_out_of_order,
+)
 from tft_core.training_pipeline.phases.checkpoint import shipped_path
 from tft_core.training_pipeline.phases.production import candidate
 from tft_core.training_pipeline.workspace import Progress, Workspace
+
+CLOSED = "closed.json"
+"""In place of a result, where no asset traded on the day."""
+CLOSED_NOTE = "no asset has a bar of this day: passed over, nothing was published"
 
 
 def inference(
     workspace: Workspace, key: str, draft: Draft, overrides: Mapping[str, Any], progress: Progress
 ) -> None:
-    """Positions of one session, by the model that was promoted then, else by its fold's."""
+    """Positions of one session, by the model that was promoted then, else by its fold's.
+
+    A day without any bar, while later ones have some, was no session: a holiday. It is passed over,
+    so that a backfill goes on behind it.
+    """
     session = date.fromisoformat(key)
+    if was_closed(workspace, session):
+        draft.write_json(CLOSED, {"session": key})
+        draft.summary.update(session=key, note=CLOSED_NOTE)
+        return
     directory, is_promoted = model_of_session(workspace, session)
     pipeline = TFTInferencePipeline.from_checkpoint(
         directory,
@@ -85,6 +101,10 @@ def strategy_signals(
     session = date.fromisoformat(key)
     artifact = workspace.artifacts.read("inference", key)
     draft.made_from[artifact.name] = artifact.content_hash
+    if CLOSED in artifact.files:
+        draft.write_json("signals.json", {"signals": [], "published": False})
+        draft.summary.update(session=key, published=False, n_signals=0, note=CLOSED_NOTE)
+        return
     result = InferenceResult.from_dict(artifact.json("result.json"))
     is_record = session < date.fromisoformat(workspace.plan.keys[-2])
     may_publish = bool(artifact.summary["is_promoted"]) or is_record
@@ -131,9 +151,19 @@ def strategy_signals(
         published=may_publish,
         revision=revision,
         n_signals=len(signals),
+        unavailable=unavailable_symbols(result.status),
         **{f"n_{d}": int(counts.get(d, 0)) for d in ("long", "short", "flat")},
         note="" if may_publish else "not promoted: a preview, nothing was written to the ledger",
     )
+
+
+def was_closed(workspace: Workspace, session: date) -> bool:
+    """Whether the universe has no bar of a day, though it has some of later days."""
+    with workspace.store() as store:
+        symbols = workspace.universe(store.symbols()).symbols
+        if store.last_session(symbols) <= session:
+            return False  # its bars may be late
+        return not len(store.session_dates(symbols, session, session))
 
 
 def model_of_session(workspace: Workspace, session: date) -> tuple[Path, bool]:
@@ -171,9 +201,10 @@ def previous_held(
 ) -> dict[str, float] | None:
     """Positions held after the session before: the same for a night and for ``tft predict``.
 
-    For a model in production they are what was published for that session; without a publication,
-    what its partition says, if a model in production made it (a preview was never held). For a
-    fold's model they are what that session's partition says, else the reported record of the fold.
+    For a model in production they are what was published for that session, or, where it was passed
+    over since its bars came too late, for the newest live one before it. Before the first live one
+    they are what its partition says, if a model in production made it (a preview was never held).
+    For a fold's model they are what that session's partition says, else the fold's reported record.
 
     Args:
         before: See ``session_before``.
@@ -202,6 +233,8 @@ def previous_held(
 
 
 def _goes_on(artifact: Artifact, fold: str, is_promoted: bool) -> bool:
+    if CLOSED in artifact.files:
+        return False
     if is_promoted:
         return bool(artifact.summary["is_promoted"])
     return artifact.summary["fold"] == fold
@@ -226,11 +259,31 @@ def _recorded(workspace: Workspace, before: date, fold: str) -> dict[str, float]
 
 
 def _published(workspace: Workspace, session: date) -> dict[str, float] | None:
+    """Positions published for a session, else for the newest live one before it."""
     if not workspace.settings.ledger_path.exists():
         return None
     with Ledger(workspace.settings.ledger_path) as ledger:
         publication = ledger.read(STRATEGY_ID, session)
+        if publication is None:
+            heads = ledger.publications(STRATEGY_ID, end=session, revision="first")
+            live = heads.loc[heads["cause"].isin(LIVE_CAUSES), "session"]
+            if len(live):
+                publication = ledger.read(STRATEGY_ID, date.fromisoformat(live.max()))
     return None if publication is None else dict(publication.positions)
+
+
+def unavailable_symbols(status: Mapping[str, str]) -> str:
+    """Members of the universe without a new position, by code, in one line; empty if all have one.
+
+    A night on which half of the bars have not arrived looks like any other without it.
+    """
+    by_code: dict[str, list[str]] = {}
+    for symbol, code in sorted(status.items()):
+        if code not in (OK, "not_in_universe"):
+            by_code.setdefault(code, []).append(symbol)
+    return "; ".join(
+        f"{len(symbols)} {code} ({first_few(symbols)})" for code, symbols in by_code.items()
+    )
 
 
 def result_frame(result: InferenceResult) -> pd.DataFrame:
