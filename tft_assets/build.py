@@ -52,7 +52,12 @@ def build_defs(overrides: Mapping[str, WorkspaceFactory] | None = None) -> dg.De
         ],
         jobs=[nightly, refit, live_fold, weekly_health],
         schedules=[
-            nightly_schedule(nightly, operations, workspace.settings.ledger_path),
+            nightly_schedule(
+                nightly,
+                operations,
+                workspace.settings.ledger_path,
+                lifecycle.partitions.first_session,
+            ),
             weekly_schedule(operations),
             monthly_schedule(refitting, operations),
         ],

@@ -101,7 +101,7 @@ def _reason(
         return "; ".join(dict.fromkeys(_spoken(cause) for cause in causes[:3]))
     if not artifact.passed:
         return "failed its check"
-    return None if is_fresh else "files or bars changed since it was made"
+    return None if is_fresh else "made from other files, bars or settings than there are now"
 
 
 def _spoken(cause: StaleCause) -> str:

@@ -1,16 +1,19 @@
 """Partition definitions from the fold plan, and mappings from the relations of the graph.
 
 Folds are static: their keys follow from ``tft.toml`` alone, so every machine shows the same.
-Sessions are weekdays; which of them trade is the calendar's to say, when a run is asked for.
+Sessions are weekdays, or all days where the exchange has sessions on weekends; which of them trade
+is the calendar's to say, when a run is asked for.
 """
 
 import warnings
 import zoneinfo
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import date
 
 import dagster as dg
 
+from tft_core.data.calendar import trades_on_weekends
 from tft_core.errors import ConfigError, FoldError
 from tft_core.folds import WalkForward
 from tft_core.schema import LIVE_FOLD
@@ -32,6 +35,8 @@ class LifecyclePartitions:
     folds: dg.StaticPartitionsDefinition
     reported: dg.StaticPartitionsDefinition
     sessions: dg.TimeWindowPartitionsDefinition
+    first_session: date
+    """First day that has a session's partition."""
 
     @classmethod
     def from_plan(cls, plan: WalkForward, operations: OperationsConfig) -> "LifecyclePartitions":
@@ -52,10 +57,11 @@ class LifecyclePartitions:
             sessions=dg.TimeWindowPartitionsDefinition(
                 start=first.isoformat(),
                 fmt="%Y-%m-%d",
-                cron_schedule="0 0 * * 1-5",
+                cron_schedule=f"0 0 * * {session_weekdays(operations, first)}",
                 timezone=operations.timezone,
                 end_offset=1,
             ),
+            first_session=first,
         )
 
     def of(self, spec: AssetSpec) -> dg.PartitionsDefinition | None:
@@ -66,6 +72,11 @@ class LifecyclePartitions:
             "session": self.sessions,
             "none": None,
         }[spec.partitions]
+
+
+def session_weekdays(operations: OperationsConfig, first: date) -> str:
+    """Days of the week, as cron writes them, on which the exchange has sessions since a day."""
+    return "*" if trades_on_weekends(operations.exchange, first) else "1-5"
 
 
 def mapping_for(

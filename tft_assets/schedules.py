@@ -4,14 +4,16 @@ Nightly inference after the close in the market's time zone, a weekly look at fr
 drift, a monthly refit of the live fold.
 """
 
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 
 from tft_assets.jobs import AssetJob, weekly_health
-from tft_core.data.calendar import is_session
+from tft_assets.partitions import session_weekdays
+from tft_core.data.calendar import is_session, session_close
+from tft_core.errors import ConfigError
 from tft_core.schema import LIVE_FOLD
 from tft_core.training_pipeline.config import OperationsConfig
 from tft_core.training_pipeline.nightly import sessions_due
@@ -23,9 +25,12 @@ STOPPED = dg.DefaultScheduleStatus.STOPPED
 
 
 def nightly_schedule(
-    job: AssetJob, operations: OperationsConfig, ledger_path: Path
+    job: AssetJob, operations: OperationsConfig, ledger_path: Path, first: date
 ) -> dg.ScheduleDefinition:
     """The session's partition after its close, and those before it that were missed.
+
+    Args:
+        first: First day that has a partition.
 
     The queue runs them one at a time (``NIGHTLY_ORDER_TAG`` in ``dagster.yaml``), oldest first;
     the core refuses one whose predecessor is missing.
@@ -34,7 +39,7 @@ def nightly_schedule(
     @dg.schedule(
         name="nightly_inference_after_close",
         job=job,
-        cron_schedule=f"0 {operations.nightly_hour} * * 1-5",
+        cron_schedule=f"0 {operations.nightly_hour} * * {session_weekdays(operations, first)}",
         execution_timezone=operations.timezone,
         default_status=STOPPED,
         description="Inference and signals of the day, where it is a session, and of missed ones.",
@@ -45,6 +50,7 @@ def nightly_schedule(
         day = _local_day(context, operations)
         if not is_session(operations.exchange, day):
             return dg.SkipReason(f"{day} is not a session of {operations.exchange}.")
+        refuse_before_close(operations, day, context.scheduled_execution_time)
         due = sessions_due(ledger_path, operations.exchange, day)
         if not due:
             return dg.SkipReason(f"Nothing to do: every session up to {day} is published.")
@@ -58,6 +64,24 @@ def nightly_schedule(
         ]
 
     return after_close
+
+
+def refuse_before_close(operations: OperationsConfig, day: date, moment: datetime) -> None:
+    """A night before the close would decide on a bar that is not complete.
+
+    Raises:
+        ConfigError: The session has not closed; so it is for half a year where ``timezone`` keeps
+            another summer time than the exchange.
+    """
+    closes_at = session_close(operations.exchange, day)
+    if closes_at is not None and moment < closes_at:
+        local = closes_at.astimezone(ZoneInfo(operations.timezone))
+        raise ConfigError(
+            f"operations.nightly_hour must lie after the close of {operations.exchange}, found "
+            f"{operations.nightly_hour}:00 while the session of {day} closes at "
+            f"{local:%Y-%m-%d %H:%M} ({operations.timezone}); choose a later hour, or the "
+            "exchange's own zone as operations.timezone"
+        )
 
 
 def weekly_schedule(operations: OperationsConfig) -> dg.ScheduleDefinition:

@@ -263,6 +263,8 @@ def _coerce(value: Any, hint: Any, *, where: str) -> Any:
         if len(inner) != len(value):
             raise ConfigError(f"{where} must hold {len(inner)} values, found {len(value)}")
         return tuple(_coerce(v, h, where=where) for v, h in zip(value, inner, strict=True))
+    if origin is tuple:  # a text is a sequence too, of letters
+        raise ConfigError(f"{where} must be a list, found {value!r}; write it in brackets")
     if origin in (dict, Mapping) or (isinstance(origin, type) and issubclass(origin, Mapping)):
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where} must be a table, found {value!r}")

@@ -89,6 +89,42 @@ def test_the_nightly_schedule_skips_a_day_without_a_session(home: Home) -> None:
     assert evaluate(home, "nightly_inference_after_close", thanksgiving) == []
 
 
+def test_a_night_before_the_close_is_refused_also_where_only_winter_time_makes_it_one(
+    home: Home,
+) -> None:
+    """20:00 UTC is the close of New York in summer and an hour before it in winter."""
+    home.sections["operations"] = {"timezone": "UTC", "exchange": "XNYS", "nightly_hour": 20}
+    summer = datetime(2026, 7, 15, 20, 0, tzinfo=ZoneInfo("UTC"))
+    (request,) = evaluate(home, "nightly_inference_after_close", summer)
+    assert request.partition_key == "2026-07-15"
+    winter = datetime(2026, 12, 15, 20, 0, tzinfo=ZoneInfo("UTC"))
+    with pytest.raises(Exception, match="nightly_inference_after_close") as caught:
+        evaluate(home, "nightly_inference_after_close", winter)
+    assert "must lie after the close of XNYS, found 20:00" in str(caught.value.__cause__)
+
+
+def test_a_session_on_a_weekend_has_its_partition_and_its_night(home: Home) -> None:
+    """India's budget of 2026 was presented on a Sunday, with trading."""
+    home.sections["operations"] = {
+        "timezone": "Asia/Kolkata",
+        "exchange": "NSE",
+        "nightly_hour": 18,
+    }
+    published(home, "2026-01-30")
+    monday = datetime(2026, 2, 2, 12, 30, tzinfo=ZoneInfo("UTC"))
+    requests = evaluate(home, "nightly_inference_after_close", monday)
+    assert [r.partition_key for r in requests] == ["2026-02-01", "2026-02-02"]
+    defs = build_defs(home.resources())
+    sessions = defs.resolve_asset_graph().get(dg.AssetKey("inference")).partitions_def
+    assert {"2026-02-01", "2026-02-02"} <= set(sessions.get_partition_keys())
+    assert defs.resolve_schedule_def("nightly_inference_after_close").cron_schedule == "0 18 * * *"
+    sunday = datetime(2026, 2, 1, 12, 30, tzinfo=ZoneInfo("UTC"))
+    (request,) = evaluate(home, "nightly_inference_after_close", sunday)
+    assert request.partition_key == "2026-02-01"
+    ordinary = datetime(2026, 2, 8, 12, 30, tzinfo=ZoneInfo("UTC"))
+    assert evaluate(home, "nightly_inference_after_close", ordinary) == []
+
+
 def published(home: Home, day: str) -> None:
     settings = home.workspace().settings
     settings.home.mkdir(parents=True, exist_ok=True)

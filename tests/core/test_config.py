@@ -9,7 +9,10 @@ from typing import Literal
 import pytest
 
 from tft_core.config import load_settings
+from tft_core.data.universe import UniverseConfig
 from tft_core.errors import ConfigError
+from tft_core.features.builder import FeatureConfig
+from tft_core.inference import ServingConfig
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,6 +92,20 @@ def test_a_file_nobody_could_mean_is_refused(toml, text, message):
 def test_a_wrong_key_or_type_is_refused_with_its_value(toml, values, message):
     with pytest.raises(ConfigError, match=message):
         load_settings(toml).build(Example, "folds", **values)
+
+
+@pytest.mark.parametrize(
+    ("cls", "section", "values"),
+    [
+        (FeatureConfig, "features", {"series": "VIX"}),
+        (FeatureConfig, "features", {"groups": "ret"}),
+        (ServingConfig, "serving", {"accepted_moves": "CHFUSD 2015-01-15"}),
+        (UniverseConfig, "universe", {"members": [{"symbols": "EURUSD"}]}),
+    ],
+)
+def test_a_text_where_a_list_belongs_is_not_read_letter_by_letter(toml, cls, section, values):
+    with pytest.raises(ConfigError, match=r"must be a list, found '.*'; write it in brackets"):
+        load_settings(toml).build(cls, section, **values)
 
 
 def test_a_whole_number_serves_as_a_float(toml):

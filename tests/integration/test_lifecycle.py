@@ -10,8 +10,10 @@ import pytest
 from tests.support.tiny import ANCHOR, SYMBOLS, load_store, poisoned, tiny_bars, tiny_settings
 from tft_core.errors import ArtifactError, ConfigError, FoldError, InferenceError
 from tft_core.inference import OK, ServingConfig, TFTInferencePipeline
+from tft_core.inference.inputs import read_market
 from tft_core.training_pipeline import TrainingPipeline, TrainingPipelineConfig, Workspace
 from tft_core.training_pipeline.phases.production import candidate
+from tft_core.training_pipeline.rows import load_fold_data
 
 FIRST, LAST_SESSION = ANCHOR.isoformat(), date(2018, 7, 2)
 SERVING = ServingConfig(max_drift_psi=50.0, min_coverage=0.0)
@@ -83,6 +85,43 @@ def test_another_seed_makes_the_report_stale_and_the_old_one_makes_it_fresh_agai
     assert not workspace.is_fresh("vsn_stability_report", FIRST)
     assert workspace.build("exploration_fold", FIRST).content_hash == before
     assert workspace.is_fresh("vsn_stability_report", FIRST)
+
+
+def test_what_an_override_made_is_not_taken_for_what_the_settings_ask_for(lifecycle):
+    """A quick try in the launchpad must not become the model that the next refit promotes."""
+    workspace = lifecycle[0].workspace
+    pair = ("exploration_fold", FIRST)
+    workspace.build(*pair, {"seed": 7})
+    assert not workspace.is_fresh(*pair)
+    assert pair in TrainingPipeline(settings=workspace.settings).pending()
+    workspace.build(*pair)
+    assert workspace.is_fresh(*pair)
+    workspace.build("production_checkpoint", "all", {"force_reason": "a person looked"})
+    assert workspace.is_fresh("production_checkpoint", "all")  # a decision stays
+
+
+def test_a_fold_whose_candidate_left_the_registry_is_trained_again(lifecycle):
+    workspace = lifecycle[0].workspace
+    pair = ("production_fold", FIRST)
+    assert workspace.is_fresh(*pair)
+    directory = candidate(workspace, FIRST, "default")
+    away = directory.with_name(f".{directory.name}")
+    directory.rename(away)
+    try:
+        assert not workspace.is_fresh(*pair)
+    finally:
+        away.rename(directory)
+    assert workspace.is_fresh(*pair)
+
+
+def test_an_announced_end_of_a_member_reaches_the_models_that_meet_it(lifecycle):
+    """No feature row shows it yet, but production's model must close that position on the day."""
+    workspace = lifecycle[0].workspace
+    stays = [{"symbols": list(SYMBOLS[:3])}, {"symbols": [SYMBOLS[3]], "until": "2018-07-25"}]
+    changed = workspace.with_settings(universe={"members": stays})
+    models = {key: changed.is_fresh("production_fold", key) for key in changed.plan.keys}
+    assert models == {FIRST: True, "2018-04-01": True, "2018-07-01": False, "live": False}
+    assert all(changed.is_fresh("out_of_sample", key) for key in changed.plan.reported_keys)
 
 
 def test_one_more_window_leaves_every_other_fold_fresh(lifecycle):
@@ -162,6 +201,32 @@ def test_predicting_the_reported_window_reproduces_the_out_of_sample_positions(l
         assert result.status.keys() == set(SYMBOLS)
         for symbol, position in result.positions.items():
             assert position == pytest.approx(record.at[day, symbol], abs=1e-6)
+
+
+def test_stored_rows_tell_of_odd_bars_what_serving_reads_in_the_store(tmp_path):
+    bars = tiny_bars()
+    own = {s: bars.index[bars["symbol"] == s] for s in SYMBOLS}
+    bars.loc[own["S01"][600], "volume"] = 0.0
+    frozen = own["S03"][650:660]
+    for column in ("open", "high", "low", "close"):
+        bars.loc[frozen, column] = bars.loc[frozen[0], "close"]
+    friday = bars.loc[own["S02"]].query("date.dt.day_of_week == 4").iloc[[100]]
+    stray = friday.assign(date=friday["date"] + pd.Timedelta(days=1))
+    settings = tiny_settings(tmp_path)
+    load_store(settings, pd.concat([bars, stray]))
+    workspace = Workspace.open(settings)
+    for asset in ("market_data", "mega_features"):
+        workspace.build(asset, FIRST)
+    data, limits = load_fold_data(workspace, (FIRST,)), ServingConfig()
+    stored = data.inputs().judged(limits)
+    with workspace.store() as store:
+        live = read_market(store, data.panel, data.dates[-1].date(), limits).faults
+    assert live is not None
+    for name in ("outlier_day", "is_frozen", "is_untraded", "is_off_calendar"):
+        np.testing.assert_array_equal(getattr(stored, name), getattr(live, name), err_msg=name)
+    counts = [getattr(stored, n).sum() for n in ("is_untraded", "is_off_calendar", "is_frozen")]
+    assert counts[:2] == [1, 1]
+    assert counts[2] > 0
 
 
 def test_predicting_day_by_day_equals_predicting_in_a_batch(lifecycle):

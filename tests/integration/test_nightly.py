@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.support.tiny import ANCHOR, tiny_bars
+from tests.support.tiny import ANCHOR, SYMBOLS, tiny_bars
 from tft_core.cli import main
 from tft_core.data.store import MarketDataStore
-from tft_core.errors import DataError
+from tft_core.errors import DataError, InferenceError
+from tft_core.inference import Refusal
 from tft_core.schema import MODEL_TYPE
 from tft_core.strategy.ledger import Ledger
 from tft_core.strategy_adapter import STRATEGY_ID
@@ -42,7 +43,9 @@ def after(session: pd.Timestamp) -> datetime:
     return datetime.combine(session.date() + timedelta(days=1), datetime.min.time(), UTC)
 
 
-def ingest_more(workspace: Workspace, days: pd.DatetimeIndex) -> None:
+def ingest_more(
+    workspace: Workspace, days: pd.DatetimeIndex, symbols: tuple[str, ...] = SYMBOLS
+) -> None:
     """Bars of further sessions: a quiet random walk from the last ones."""
     rng = np.random.default_rng(1)
     bars = tiny_bars()
@@ -56,7 +59,8 @@ def ingest_more(workspace: Workspace, days: pd.DatetimeIndex) -> None:
         )
         frames.append(newest.reset_index())
     with MarketDataStore(workspace.settings.store_path) as store:
-        store.ingest(pd.concat(frames))
+        more = pd.concat(frames)
+        store.ingest(more[more["symbol"].isin(symbols)])
 
 
 def published(workspace: Workspace) -> list[date]:
@@ -119,6 +123,44 @@ def test_nights_are_caught_up_in_order_and_done_once(workspace, monkeypatch, cap
         track_published(workspace, fills=fills.assign(symbol="NONE"))
 
 
+def test_a_night_on_which_half_of_the_bars_are_missing_says_so(workspace):
+    run_nightly(workspace, after(LAST))
+    day = LAST + pd.offsets.BDay(1)
+    ingest_more(workspace, pd.DatetimeIndex([day]), symbols=("S00", "S01"))
+    report = run_nightly(workspace, after(day))
+    assert report.text().startswith(f"{day.date()}: ")
+    assert "no new position: 2 no_session (S02, S03)" in report.text()
+
+
+def test_a_holiday_is_passed_over_so_that_a_backfill_goes_on_behind_it(workspace):
+    days = pd.bdate_range(LAST + pd.offsets.BDay(1), periods=3)
+    holiday = days[1].date().isoformat()
+    ingest_more(workspace, days[:1])
+    with pytest.raises(InferenceError, match="must be a session with at least one bar"):
+        workspace.build("inference", holiday)  # its bars may be late
+    ingest_more(workspace, days.delete(1))
+    run_nightly(workspace, after(LAST))
+    for day in days:
+        for asset in ("inference", "strategy_signals"):
+            made = workspace.build(asset, day.date().isoformat())
+        assert made.summary["published"] == (day.date().isoformat() != holiday)
+    assert "passed over" in workspace.artifacts.read("strategy_signals", holiday).summary["note"]
+    assert published(workspace) == [LAST.date(), days[0].date(), days[2].date()]
+
+
+def test_a_session_redone_after_a_day_that_was_passed_over_goes_on_from_the_ledger(workspace):
+    """Bars of the day between came too late; what is held is what was published before it."""
+    run_nightly(workspace, after(LAST))
+    days = pd.bdate_range(LAST + pd.offsets.BDay(1), periods=2)
+    ingest_more(workspace, days[1:])
+    run_nightly(workspace, after(days[1]))
+    newest = ("inference", days[1].date().isoformat())
+    before = workspace.artifacts.read(*newest).json("result.json")["metadata"]
+    ingest_more(workspace, days[:1])
+    again = workspace.build(*newest).json("result.json")["metadata"]
+    assert (before["previous"], again["previous"]) == ("given", "given")
+
+
 def test_a_killed_night_goes_on_to_the_ledger_of_one_that_nobody_killed(workspace, tmp_path):
     """The CI size of ``make test-faults``' nightly kills, in a process of its own (it forks)."""
     home, root = workspace.settings.home, Path(__file__).parents[2]
@@ -152,7 +194,8 @@ def test_a_night_goes_on_from_what_was_published_not_from_a_partition_made_again
     shutil.rmtree(workspace.artifacts.read("inference", LAST.date().isoformat()).path.parent)
     assert previous_held(workspace, LAST.date(), "any fold", is_promoted=True) == sent
     assert previous_held(workspace, LAST.date(), "any fold", is_promoted=False) is None
-    assert previous_held(workspace, day.date(), "any fold", is_promoted=True) is None
+    # a session that was not published moved nothing: what was held before it still is
+    assert previous_held(workspace, day.date(), "any fold", is_promoted=True) == sent
     assert previous_held(workspace, None, "any fold", is_promoted=True) is None
 
 
@@ -188,6 +231,62 @@ def test_backfilling_a_reported_window_reproduces_its_record(workspace):
     # a backfill is not what was published live, so it is not tracked
     assert track_published(workspace).first is None
     assert len(published(workspace)) == 4
+
+
+def test_a_kill_switch_set_after_the_positions_were_made_stops_their_publication(workspace):
+    session = LAST.date().isoformat()
+    workspace.build("inference", session)
+    switch = workspace.settings.home / "KILL_SWITCH"
+    switch.touch()
+    with pytest.raises(Refusal, match=r"^kill_switch: .*found it on"):
+        workspace.build("strategy_signals", session)
+    assert not workspace.settings.ledger_path.exists()
+    switch.unlink()
+    assert workspace.build("strategy_signals", session).summary["published"]
+
+
+def test_a_stray_bar_on_a_weekend_does_not_stop_the_nights(workspace):
+    run_nightly(workspace, after(LAST))
+    days = pd.bdate_range(LAST + pd.offsets.BDay(1), periods=6)
+    ingest_more(workspace, days)
+    stray = days[days.day_of_week == 4][0] + pd.Timedelta(days=1)
+    with MarketDataStore(workspace.settings.store_path) as store:
+        bar = store.bars(["S00"], (stray - pd.Timedelta(days=1)).date())[:1]
+        store.ingest(bar[["symbol", "open", "high", "low", "close", "volume"]].assign(date=stray))
+        assert stray in store.session_dates()
+    report = run_nightly(workspace, after(days[-1]))
+    assert [d["session"] for d in report.done] == [d.date().isoformat() for d in days]
+    made = [workspace.artifacts.read("inference", d.date().isoformat()) for d in days]
+    assert [a.summary["previous"] for a in made] == ["given"] * 6
+
+
+def test_a_preview_that_nobody_held_is_not_what_the_first_night_goes_on_from(workspace):
+    promoted = workspace.registry.production_history(MODEL_TYPE)[0].effective_date
+    bars = tiny_bars()
+    days = sorted(d.date() for d in bars["date"].unique() if d.date() <= promoted)
+    preview, first = days[-2:]
+    assert first == promoted
+    assert not workspace.build("inference", preview.isoformat()).summary["is_promoted"]
+    night = workspace.build("inference", first.isoformat())
+    assert night.summary["is_promoted"]
+    assert night.summary["previous"] == "unknown: started flat"
+
+
+def test_a_backfill_that_begins_within_a_window_is_the_record_too(workspace):
+    key = ANCHOR.isoformat()
+    record = workspace.artifacts.read("out_of_sample", key).frame("positions.parquet")
+    wide = record[record["path"] == "default"].pivot(
+        index="date", columns="symbol", values="position"
+    )
+    for day in wide.index[[20, 21]]:
+        made = workspace.build("inference", day.date().isoformat())
+        assert made.summary["previous"] == "given"
+        positions = made.json("result.json")["positions"]
+        assert positions
+        for symbol, position in positions.items():
+            assert position == pytest.approx(wide.at[day, symbol], abs=1e-6)
+    opening = workspace.build("inference", wide.index[0].date().isoformat())
+    assert opening.summary["previous"] == "unknown: started flat"
 
 
 def test_a_session_is_served_by_the_model_that_was_in_production_then(workspace):

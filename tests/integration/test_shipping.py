@@ -148,6 +148,26 @@ def test_a_candidate_worse_than_production_beyond_its_error_is_refused(state):
     assert str(served.relative_to(workspace.registry.root)) == good["checkpoint"]
 
 
+def test_a_refusal_does_not_close_the_gate_for_the_candidates_after_it(state):
+    """Production's record is found however many candidates were refused since."""
+    open_to_all = gated(state, max_sharpe_net=50.0)
+    with_edge(state, 0.0, level=0.002)
+    workspace, _, good = judge(open_to_all)
+    assert good["promoted"]
+    for seed in (77, 78):
+        workspace.build("production_fold", "live", {"seed": seed})
+        with_edge(state, 0.0, level=-0.001)
+        _, _, bad = judge(open_to_all)
+        assert [rule["code"] for rule in bad["gate"]["reasons"]] == ["not_worse_than_production"]
+        (rule,) = bad["gate"]["reasons"]
+        assert "in common" not in rule["message"] and rule["value"] < 0
+    workspace.build("production_fold", "live", {"seed": 79})
+    with_edge(state, 0.0, level=0.003)
+    _, _, better = judge(open_to_all)
+    assert better["gate"]["reasons"] == []
+    assert better["promoted"] and better["checkpoint"] != good["checkpoint"]
+
+
 def test_force_needs_a_reason_and_records_it(state):
     refused = gated(state, min_oos_days=10_000)
     pipeline = TrainingPipeline(settings=refused)

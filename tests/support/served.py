@@ -110,7 +110,7 @@ def serve(
         catalogue_hash=builder.catalogue_hash(),
         fold_spec={},
         universe={
-            "config": {"members": [{"symbols": list(symbols)}]},
+            "config": {"members": [{"symbols": list(symbols)}], "min_present": 0.8},
             "features": {"groups": list(groups)} if groups else {},
         },
         cost_model=asdict(CostConfig()),

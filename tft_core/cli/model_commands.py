@@ -85,7 +85,7 @@ def predict(arguments: Namespace) -> Answer:
                 f"--symbols must be in the store or the model, found {unknown[0]!r}; "
                 f"known: {', '.join(sorted(known)[:8])}, …"
             )
-        before = session_before(workspace, store, arguments.date)
+        before = session_before(workspace, store, arguments.date, is_promoted)
         previous = previous_held(workspace, before, pipeline.metadata.fold, is_promoted)
         result = pipeline.predict(arguments.date, store, previous=previous)
     wanted = set(arguments.symbols or result.status)

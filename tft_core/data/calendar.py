@@ -128,6 +128,26 @@ def is_session(exchange: str | None, day: date) -> bool:
     return bool(session_mask(exchange, pd.DatetimeIndex([pd.Timestamp(day)]))[0])
 
 
+def session_close(exchange: str | None, day: date) -> datetime | None:
+    """Instant at which a session closes; ``None`` where no calendar tells its time of day."""
+    calendar = _calendar(calendar_name(exchange))
+    if np.datetime64(day, "D") not in calendar.closed_days:
+        return None
+    return _close(calendar, day)
+
+
+def trades_on_weekends(exchange: str | None, since: date) -> bool:
+    """Whether any session of the exchange since a day falls on a Saturday or Sunday.
+
+    Whole weeks do in Saudi Arabia or with crypto, single days do in India.
+    """
+    name = calendar_name(exchange)
+    if name in (WEEKDAYS, EVERY_DAY):
+        return name == EVERY_DAY
+    days = _calendar(name).days
+    return bool((~np.is_busday(days[days >= np.datetime64(since, "D")])).any())
+
+
 def session_mask(exchange: str | None, dates: pd.DatetimeIndex) -> Bool[np.ndarray, " row"]:
     """True on session dates; days that the calendar does not cover are judged by weekday."""
     name = calendar_name(exchange)

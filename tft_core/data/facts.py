@@ -1,5 +1,6 @@
 """What a source says beside bars: facts of instruments, exogenous series, instants of knowledge."""
 
+import difflib
 import os
 
 import numpy as np
@@ -18,11 +19,19 @@ def prepare_instruments(source: pd.DataFrame | str | os.PathLike[str]) -> pd.Dat
     """Read facts about symbols: ``symbol`` and those other columns that the source has.
 
     Raises:
-        DataError: No symbol column, a symbol twice, or a number out of its range.
+        DataError: No symbol column, a symbol twice, a number out of its range, or a column whose
+            name is nearly one of ours.
     """
     if isinstance(source, pd.DataFrame) and source.index.name == "symbol":
         source = source.reset_index()
     table = read_table(source, INSTRUMENT_ALIASES, ("symbol",), what="instruments")
+    for column in table.ignored:
+        near = difflib.get_close_matches(column.strip().lower(), INSTRUMENT_ALIASES, 1, cutoff=0.8)
+        if near:  # passed over, its costs would silently be the default ones
+            raise DataError(
+                f"{table.source} must name its columns exactly, found {column!r}; rename it to "
+                f"{near[0]!r}, or take it out"
+            )
     out = pd.DataFrame({"symbol": parse_symbols(table.frame["symbol"])})
     if out["symbol"].isna().any():
         row = int(np.flatnonzero(out["symbol"].isna())[0])
@@ -51,7 +60,9 @@ def prepare_instruments(source: pd.DataFrame | str | os.PathLike[str]) -> pd.Dat
 
 
 def prepare_series(source: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFrame:
-    """Read exogenous values: ``name, date, value, available_at``, each once.
+    """Read exogenous values: ``name, date, value, available_at, is_given``, each once.
+
+    ``is_given`` tells whether the source says when a value was known.
 
     Raises:
         DataError: A column is missing, or a row has no name, date, value or instant.
@@ -63,7 +74,8 @@ def prepare_series(source: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFram
     value = parse_numbers(frame["value"], source=table.source, decimal_comma=table.decimal_comma)
     available, bad_available, _ = given_instants(table, stamps.wall)
     day = stamps.wall.normalize()
-    if "available_at" not in frame:
+    is_given = "available_at" in frame
+    if not is_given:
         available = day + pd.Timedelta(DAY_END)
     faults = {
         "name": pd.isna(name),
@@ -88,7 +100,7 @@ def prepare_series(source: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFram
             f"{table.source} must give one value per name, date and available_at, found two for "
             f"{twice['name']} on {twice['date'].date()}; remove one"
         )
-    return out
+    return out.assign(is_given=is_given)
 
 
 def given_instants(

@@ -155,11 +155,20 @@ class MarketDataStore:
         with self._db.transaction():
             writing.upsert_instruments(self._db, facts)
 
-    def ingest_series(self, frame: pd.DataFrame | str | os.PathLike[str]) -> int:
+    def ingest_series(
+        self,
+        frame: pd.DataFrame | str | os.PathLike[str],
+        *,
+        ingested_at: datetime | None = None,
+    ) -> int:
         """Take in point-in-time values of exogenous series.
 
+        A value without ``available_at`` counts as known at the end of ``date``. One that differs
+        from what is known is a revision, known from ``ingested_at`` on.
+
         Args:
-            frame: ``name, date, value`` and ``available_at`` (default the end of ``date``).
+            frame: ``name, date, value`` and, where it is told, ``available_at``.
+            ingested_at: Instant of knowledge of revisions; default now.
 
         Returns:
             Number of values that the store did not hold yet.
@@ -168,10 +177,11 @@ class MarketDataStore:
             DataError: A column is missing, or a value is not a number.
         """
         self._require_writable("ingest series")
+        moment = utc_naive(ingested_at) if ingested_at is not None else _now()
         rows = prepare_series(frame)
         source = "DataFrame" if isinstance(frame, pd.DataFrame) else str(frame)
         with self._db.transaction():
-            new = writing.keep_series(self._db, rows, source, _now())
+            new = writing.keep_series(self._db, rows, source, moment)
         return new
 
     # -- reading -----------------------------------------------------------------------------
@@ -353,7 +363,8 @@ class MarketDataStore:
         """Exogenous values, every vintage known at ``as_of``: ``name, date, value, available_at``.
 
         A revised value stands beside its first release, so that a join on ``available_at``
-        gives each row what was known then. Ordered by name, date, available_at.
+        gives each row what was known then. Ordered by name, date, available_at; of vintages of
+        one instant the last one counts.
         """
         conditions: list[str] = []
         params: list[Any] = []
@@ -370,7 +381,8 @@ class MarketDataStore:
             params.append(limit)
         return self._db.frame(
             "SELECT name, date, value, available_at FROM series_vintages "
-            f"WHERE {' AND '.join(conditions) or 'TRUE'} ORDER BY name, date, available_at",
+            f"WHERE {' AND '.join(conditions) or 'TRUE'} "
+            "ORDER BY name, date, available_at, rowid",
             params,
         )
 

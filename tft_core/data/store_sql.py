@@ -232,11 +232,30 @@ SELECT symbol, exchange FROM instruments
 WHERE exchange IS NOT NULL AND symbol IN (SELECT unnest(?::VARCHAR[]))
 """
 
+# As for bars: a value without a given instant is known at the end of its date if it is the first,
+# else, where it differs, from this ingestion on. A given instant holds, unless another value
+# claims it already. Vintages of one instant are in the order of their ingestion.
 INSERT_SERIES = """
 INSERT INTO series_vintages
-SELECT DISTINCT name, date, value, available_at FROM staged_series s
-WHERE NOT EXISTS (FROM series_vintages v WHERE v.name = s.name AND v.date = s.date
-    AND v.available_at = s.available_at AND v.value IS NOT DISTINCT FROM s.value)
+WITH held AS (
+    SELECT v.name, v.date, v.value, v.available_at, row_number() OVER (
+        PARTITION BY v.name, v.date ORDER BY v.available_at DESC, v.rowid DESC) = 1 AS is_newest
+    FROM series_vintages v
+    SEMI JOIN (SELECT DISTINCT name, date FROM staged_series) USING (name, date)
+), judged AS (
+    SELECT s.name, s.date, s.value, s.available_at, n.value AS newest, n.available_at AS newest_at,
+        s.is_given AND NOT EXISTS (FROM held h WHERE h.name = s.name AND h.date = s.date
+            AND h.available_at = s.available_at) AS holds,
+        s.is_given AND EXISTS (FROM held h WHERE h.name = s.name AND h.date = s.date
+            AND h.available_at = s.available_at AND h.value = s.value) AS is_repeat
+    FROM staged_series s
+    LEFT JOIN (FROM held WHERE is_newest) n ON n.name = s.name AND n.date = s.date
+)
+SELECT name, date, value,
+    CASE WHEN newest_at IS NULL OR holds THEN available_at
+         ELSE greatest(?::TIMESTAMP, newest_at) END AS available_at
+FROM judged
+WHERE newest_at IS NULL OR holds OR NOT (is_repeat OR value = newest)
 ORDER BY name, date, available_at
 """
 

@@ -80,7 +80,7 @@ def keep_series(db: Connection, rows: pd.DataFrame, source: str, moment: datetim
     """Add the values that the store does not hold yet, and say so in the log."""
     with db.registered(staged_series=rows):
         before = db.scalar("SELECT count(*) FROM series_vintages")
-        db.run(store_sql.INSERT_SERIES)
+        db.run(store_sql.INSERT_SERIES, [moment])
         new = db.scalar("SELECT count(*) FROM series_vintages") - before
     db.run(
         "INSERT INTO ingestions (ingestion_id, ingested_at, kind, source, accepted, new) "

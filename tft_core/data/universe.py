@@ -6,7 +6,8 @@ what a caller happens to ask predictions for.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,6 +35,11 @@ class UniverseMember:
                 f"found since {self.since} after until {self.until}"
             )
 
+    def end_seen_before(self, day: date | None) -> date | None:
+        """``until``, but open where it cuts off none of the days before ``day``."""
+        cuts = self.until is not None and (day is None or self.until < day - timedelta(days=1))
+        return self.until if cuts else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UniverseConfig:
@@ -49,6 +55,19 @@ class UniverseConfig:
             raise ConfigError(
                 f"universe min_present must lie in (0, 1], found {self.min_present:g}"
             )
+
+    def as_seen_before(self, day: date | None) -> dict[str, Any]:
+        """Plain values: the same for universes that are the same on all days before one.
+
+        Args:
+            day: ``None``: no day is too late.
+        """
+        spans = {
+            (symbol, member.since, member.end_seen_before(day))
+            for member in self.members
+            for symbol in member.symbols
+        }
+        return {"min_present": self.min_present, "spans": sorted(spans, key=str)}
 
 
 @dataclass(frozen=True, slots=True)

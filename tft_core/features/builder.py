@@ -20,10 +20,16 @@ from tft_core.errors import FeatureError, UnknownSymbolError
 from tft_core.features.exogenous import ExogenousSeries
 from tft_core.features.market import MarketGrid
 from tft_core.features.panel import FeaturePanel, stamp_at
-from tft_core.features.registry import FeatureConfig, FeatureGroup, FeatureRegistry, check_result
+from tft_core.features.registry import (
+    FeatureConfig,
+    FeatureGroup,
+    FeatureRegistry,
+    check_result,
+    plugin_file,
+)
 from tft_core.features.row_cache import RowCache
 from tft_core.features.sessions import OwnSessions, SessionIndex
-from tft_core.schema import content_hash
+from tft_core.schema import content_hash, file_hash
 
 N_THREADS = 2
 _CHUNK_CELLS = 64_000
@@ -73,6 +79,10 @@ class MegaFeatureBuilder:
     def catalogue_hash(self) -> str:
         """Content hash of every declaration and of the exogenous slots."""
         return content_hash([self.registry.catalogue_hash(), list(self.config.series)])
+
+    def plugin_hashes(self) -> dict[str, str]:
+        """SHA-256 of each plug-in's file: what it computes may change without its declarations."""
+        return {path: file_hash(plugin_file(path)) for path in self.config.plugins}
 
     def required_lookback(self) -> int:
         """Sessions, the last one included, that make its features equal the full build's."""

@@ -240,6 +240,23 @@ class FeatureRegistry:
         return content_hash(self.catalogue().to_dict(orient="records"))
 
 
+def plugin_file(path: str) -> Path:
+    """The file of a plug-in, as ``FeatureConfig.plugins`` names it.
+
+    Raises:
+        FeatureError: There is none.
+    """
+    if path.endswith(".py"):
+        return _file_of(path)
+    file = _module_of_name(path).__file__
+    if file is None:
+        raise FeatureError(
+            f"feature plug-in must be a module with a file, found {path!r} without one; "
+            "name the module that exposes GROUP"
+        )
+    return Path(file)
+
+
 def _load_group(path: str) -> FeatureGroup:
     module = _module_of_file(path) if path.endswith(".py") else _module_of_name(path)
     group = getattr(module, "GROUP", None)
@@ -260,7 +277,7 @@ def _module_of_name(name: str) -> ModuleType:
         ) from error
 
 
-def _module_of_file(path: str) -> ModuleType:
+def _file_of(path: str) -> Path:
     file = Path(path).expanduser()
     if not file.is_absolute():
         file = _config_folder() / file
@@ -269,6 +286,11 @@ def _module_of_file(path: str) -> ModuleType:
             f"feature plug-in must be a Python file, found nothing at {file}; correct "
             "features.plugins (files are relative to the configuration file)"
         )
+    return file
+
+
+def _module_of_file(path: str) -> ModuleType:
+    file = _file_of(path)
     name = f"tft_plugin_{content_hash([str(file.resolve())])[:8]}_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None  # a .py file has a loader

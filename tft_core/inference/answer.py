@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int64
 
 from tft_core.inference.config import ServingConfig
 from tft_core.inference.guards import asset_codes
-from tft_core.inference.inputs import BarFaults, MarketInputs
+from tft_core.inference.inputs import MarketInputs
 from tft_core.inference.reasons import OK
 from tft_core.models.attribution import Attribution
 from tft_core.models.ensemble import Ensemble, RawOutput
@@ -43,9 +43,7 @@ def row_codes(
 ) -> np.ndarray:
     """Why assets with a session on the dates ``inside`` get no output, before it is made."""
     n_dates, symbols = len(inputs.panel.dates), tuple(inputs.panel.symbols)
-    faults = inputs.faults or BarFaults.of(
-        inputs.panel.dates, symbols, inputs.close, inputs.sigma_daily, limits
-    )
+    faults = inputs.judged(limits)
     place = np.full(n_dates, -1)
     place[inside] = np.arange(len(inside))
     chosen = np.flatnonzero(place[rows.date_index] >= 0)

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 
 class Drift(NamedTuple):
@@ -15,6 +15,14 @@ class Drift(NamedTuple):
     ks: Float[np.ndarray, "session feature"]
     """Largest |F(x) − F_training(x)| at training's inner quantiles, in [0, 1]: how far the bulk
     has moved. The Kolmogorov–Smirnov distance is at least this, and at most one bin more."""
+
+
+def has_bins(
+    quantiles: Float[np.ndarray, "feature quantile"],
+) -> Bool[np.ndarray, " feature"]:
+    """True for features whose training quantiles rise; an indicator or a flag has ties."""
+    inner = quantiles[:, 1:-1]
+    return np.all(np.isfinite(inner), axis=1) & np.all(np.diff(inner, axis=1) > 0, axis=1)
 
 
 def drift_by_session(
@@ -38,8 +46,8 @@ def drift_by_session(
     used = values[first : int(rows.max()) + 1]
     n_bins = quantiles.shape[1] - 1
     inner = quantiles[:, 1:-1]
-    has_bins = np.isfinite(inner).all(axis=1) & (np.diff(inner, axis=1) > 0).all(axis=1)
-    known = np.where(np.isfinite(used) & has_bins, used, np.nan)
+    is_binned = has_bins(quantiles)
+    known = np.where(np.isfinite(used) & is_binned, used, np.nan)
     # how many assets lie above no edge at all, above the first one, …, above the last one
     above = np.stack(
         [np.isfinite(known).sum(axis=1), *((known > edge).sum(axis=1) for edge in inner.T)], axis=2
@@ -55,5 +63,5 @@ def drift_by_session(
     psi = np.sum((actual - expected) * np.log(actual / expected), axis=2)
     below = np.cumsum(inside, axis=2)[..., :-1] / np.maximum(n, 1.0)
     ks = np.abs(below - np.arange(1, n_bins) / n_bins).max(axis=2)
-    is_known = has_bins & (n[..., 0] >= 5 * n_bins)
+    is_known = is_binned & (n[..., 0] >= 5 * n_bins)
     return Drift(np.where(is_known, psi, np.nan), np.where(is_known, ks, np.nan))

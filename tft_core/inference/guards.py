@@ -6,6 +6,7 @@ They fail closed: what cannot be read or measured is refused like what is out of
 import os
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,10 @@ from tft_core.features.builder import MegaFeatureBuilder
 from tft_core.features.normalization import Scaler
 from tft_core.features.panel import FeaturePanel
 from tft_core.inference.config import ServingConfig
-from tft_core.inference.drift import drift_by_session
+from tft_core.inference.drift import drift_by_session, has_bins
 from tft_core.inference.inputs import BarFaults
 from tft_core.inference.reasons import Refusal
-from tft_core.models.config import XTrendConfig
-from tft_core.models.ensemble import RawOutput
+from tft_core.models.ensemble import Ensemble, RawOutput
 from tft_core.sequences import RowTable
 
 KILL_SWITCH_ENV = "TFT_KILL_SWITCH"
@@ -118,24 +118,35 @@ def refuse_drift(
             "feature_drift",
             f"training quantiles must be known to measure drift, found none of {unknown[0]}",
         )
+    sizes = {len(quantiles[name]) for name in panel.feature_names}
+    if len(sizes) > 1 or min(sizes, default=0) < 3:
+        raise Refusal(
+            "feature_drift",
+            f"every feature must have as many training quantiles, at least 3, found {sizes}",
+        )
     edges = np.array([quantiles[name] for name in panel.feature_names], dtype=np.float64)
     rows = panel.dates.get_indexer(dates)
     drift = drift_by_session(panel.values, edges, rows, limits.drift_sessions)
+    is_binned = has_bins(edges)
     for code, measure, by_feature, limit in (
         ("feature_drift", "population stability index", drift.psi, limits.max_drift_psi),
         ("feature_shift", "Kolmogorov–Smirnov distance", drift.ks, limits.max_drift_ks),
     ):
         for day, figures in zip(dates, by_feature, strict=True):
             known = np.isfinite(figures)
-            median = float(np.median(figures[known])) if known.any() else float("nan")
+            # a feature that training knew and nobody measures now has gone as far as one can
+            judged = np.where(known, figures, np.inf)[is_binned]
+            median = float(np.median(judged)) if known.any() else float("nan")
             # NaN means that drift could not be measured
             if not median <= limit:
                 worst = np.argsort(-np.where(known, figures, -np.inf))[: min(3, int(known.sum()))]
                 named = ", ".join(f"{panel.feature_names[i]} {figures[i]:.2g}" for i in worst)
+                n_lost = int((is_binned & ~known).sum())
+                lost = f"; {n_lost} of {int(is_binned.sum())} without values" if n_lost else ""
                 raise Refusal(
                     code,
                     f"the median {measure} of the features must be at most {limit:g}, found "
-                    f"{median:.2f} on {day.date()} (largest: {named or 'none is known'})",
+                    f"{median:.2f} on {day.date()} (largest: {named or 'none is known'}{lost})",
                 )
 
 
@@ -170,8 +181,13 @@ def refuse_bad_previous(
     """Previous positions in the order of ``symbols``; one that was never held is 0."""
     if previous is None:
         return None
+    if not isinstance(previous, Mapping):
+        raise Refusal(
+            "bad_previous", f"previous positions must be given by symbol, found {previous!r:.60}"
+        )
     for symbol, position in previous.items():
-        if not isinstance(position, (int, float)) or not abs(position) <= 1.0:
+        is_number = isinstance(position, Real) and not isinstance(position, bool)
+        if not is_number or not abs(position) <= 1.0:
             raise Refusal(
                 "bad_previous",
                 f"previous position of {symbol} must lie in [−1, 1], found {position}",
@@ -201,10 +217,24 @@ def asset_codes(
     return codes
 
 
+def refuse_incomplete(values: object, names: Sequence[str], what: str) -> None:
+    """Refuse a stored table that lacks a field: the code's default is not what it was made with."""
+    if not isinstance(values, Mapping):
+        raise Refusal(
+            "schema_mismatch", f"the checkpoint's {what} must be a table, found {values!r:.60}"
+        )
+    missing = [name for name in names if name not in values]
+    if missing:
+        raise Refusal(
+            "schema_mismatch",
+            f"the checkpoint's {what} must give every field, found no {', '.join(missing)}",
+        )
+
+
 def refuse_mismatch(
-    metadata: CheckpointMetadata, builder: MegaFeatureBuilder, scaler: Scaler, config: XTrendConfig
+    metadata: CheckpointMetadata, builder: MegaFeatureBuilder, scaler: Scaler, ensemble: Ensemble
 ) -> None:
-    """The checkpoint must fit the code's features, its own scaler and its own network."""
+    """The checkpoint must fit the code's features, and its own scaler, network and contexts."""
     made, wanted = builder.catalogue_hash(), metadata.catalogue_hash
     if made != wanted:
         raise Refusal(
@@ -220,11 +250,24 @@ def refuse_mismatch(
         )
     counts = {
         "scaler": len(scaler.mean),
-        "network": config.n_features,
+        "network": ensemble.config.n_features,
         "metadata": len(metadata.feature_names),
     }
     if len(set(counts.values())) > 1:
         raise Refusal("schema_mismatch", f"the number of features must be the same, found {counts}")
+    if len(ensemble) != len(metadata.seeds):
+        raise Refusal(
+            "schema_mismatch",
+            f"the ensemble must have a member for each of its {len(metadata.seeds)} seeds, found "
+            f"{len(ensemble)}: nobody could tell whether those that are missing agree",
+        )
+    known = ensemble.context_available
+    if known is not None and known > np.datetime64(metadata.trained_through):
+        raise Refusal(
+            "schema_mismatch",
+            f"every context must be known by {metadata.trained_through}, up to which the model "
+            f"says that it was trained, found one of {known}",
+        )
 
 
 def refuse_thin_ensemble(n_members: int, limits: ServingConfig) -> None:

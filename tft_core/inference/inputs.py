@@ -4,7 +4,7 @@ Each row is read as it was known on its own day; a later correction changes no e
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import date
 from functools import cached_property
 
@@ -96,6 +96,11 @@ class MarketInputs:
     sigma_daily: Float[np.ndarray, "time asset"]
     faults: BarFaults | None = None
     """As each row was known; ``None``: judged from ``close`` and ``sigma_daily``."""
+    is_untraded: Bool[np.ndarray, "time asset"] | None = None
+    """What ``close`` does not tell, where ``faults`` is ``None`` and it was kept: bars without
+    volume (see ``BarFaults``) …"""
+    is_off_calendar: Bool[np.ndarray, "time asset"] | None = None
+    """… and bars on days on which the exchange does not trade."""
 
     @property
     def has_bars(self) -> Bool[np.ndarray, " asset"]:
@@ -106,6 +111,20 @@ class MarketInputs:
     def sigma_carried(self) -> Float[np.ndarray, "time asset"]:
         """The last known volatility of each asset up to each row."""
         return bn.push(self.sigma_daily, axis=0)
+
+    def judged(self, limits: ServingConfig) -> BarFaults:
+        """``faults``, or what can be said of the bars without the store."""
+        if self.faults is not None:
+            return self.faults
+        found = BarFaults.of(
+            self.panel.dates, tuple(self.panel.symbols), self.close, self.sigma_daily, limits
+        )
+        kept = {
+            name: values
+            for name in ("is_untraded", "is_off_calendar")
+            if (values := getattr(self, name)) is not None
+        }
+        return replace(found, **kept)
 
 
 def read_market(

@@ -7,8 +7,8 @@ past reproduces the out-of-sample record. Nothing here trains or tunes.
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import date
+from dataclasses import fields, replace
+from datetime import date, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -69,6 +69,7 @@ class TFTInferencePipeline:
         self.calibration = Calibration.from_dict(
             dict(metadata.training_info.get("confidence_knots") or {})
         )
+        _refuse_defaults(metadata)
         self.positions_config = build_dataclass(
             PositionConfig, metadata.position_config, where="checkpoint position_config"
         )
@@ -79,7 +80,7 @@ class TFTInferencePipeline:
             FeatureConfig, metadata.universe["features"], where="checkpoint features"
         )
         every = MegaFeatureBuilder(features, self.universe_config)
-        guards.refuse_mismatch(metadata, every, self.scaler, ensemble.config)
+        guards.refuse_mismatch(metadata, every, self.scaler, ensemble)
         used = set(metadata.feature_names)
         groups = tuple(name for name, names in every.groups.items() if used & set(names))
         self.builder = MegaFeatureBuilder(
@@ -98,8 +99,13 @@ class TFTInferencePipeline:
     ) -> "TFTInferencePipeline":
         """Load and verify one checkpoint directory.
 
+        Args:
+            serving: Default: the limits of ``ServingConfig`` itself.
+            home: Where the kill switch's file is looked for; default: where the registry lies.
+
         Raises:
             CheckpointError: A file is missing, damaged or does not fit the metadata.
+            Refusal: It was made for other features, or lacks or contradicts something.
         """
         path = Path(checkpoint_dir)
         # <root>/<model_type>/v<version>_<timestamp>
@@ -111,7 +117,7 @@ class TFTInferencePipeline:
             path=path,
             checkpoint_hash=CheckpointManager.content_hash_of(path),
             serving=serving,
-            home=home,
+            home=path.resolve().parent.parent.parent if home is None else home,
         )
 
     @classmethod
@@ -215,6 +221,11 @@ class TFTInferencePipeline:
         started = time.perf_counter()
         if not dates:
             return []
+        for day in dates:  # a moment compares with no date, and would miss its own session
+            if isinstance(day, datetime) or not isinstance(day, date):
+                raise InferenceError(
+                    f"a session must be a date without time, found {day!r}; use .date()"
+                )
         guards.refuse_if_killed(self._home)
         guards.refuse_thin_ensemble(len(self.ensemble), self.serving)
         for day in dates:
@@ -465,3 +476,14 @@ class TFTInferencePipeline:
                 "inference_time_ms": elapsed_ms,
             },
         )
+
+
+def _refuse_defaults(metadata: CheckpointMetadata) -> None:
+    """Sizes and universe must be the trained ones: today's defaults stand in for none of them."""
+    stored = metadata.universe
+    guards.refuse_incomplete(stored, ("config", "features"), "universe")
+    for what, values, cls in (
+        ("position_config", metadata.position_config, PositionConfig),
+        ("universe.config", stored["config"], UniverseConfig),
+    ):
+        guards.refuse_incomplete(values, [field.name for field in fields(cls)], what)

@@ -23,10 +23,12 @@ from tft_core.strategy.ledger_file import LedgerFile
 from tft_core.strategy.protocol import Leg, Signal
 from tft_core.strategy.publication import (
     Publication,
+    cause_of_revision,
     corrections,
     is_same_answer,
     metadata_json,
     signal_of_row,
+    stored_form,
 )
 
 Revision = Literal["latest", "first", "all"]
@@ -93,17 +95,20 @@ class Ledger:
         Args:
             session: The decision session.
             positions: Symbol → position held after the session, carried ones included.
-            cause: Why it is published; of a later revision, why it differs.
+            cause: Why it is published; of a later revision, why it differs. Where that only says
+                again what the first publication said, what differs is added.
             status: Symbol → ``ok`` or why it has no new position.
 
         Returns:
             What stands in the ledger now; ``is_new`` tells whether this call wrote it.
 
         Raises:
-            LedgerError: A signal or position is not this strategy's, doubled or not finite.
-                Nothing is published then.
+            LedgerError: A signal or position is not this strategy's, doubled or not finite, or
+                could not be read back as it is. Nothing is published then.
         """
         _refuse_bad_answer(strategy_id, session, signals, positions, cause)
+        signals = [stored_form(signal) for signal in signals]
+        positions = {symbol: float(p) + 0.0 for symbol, p in positions.items()}  # no negative zero
         documents = {signal.leg: metadata_json(signal) for signal in signals}
         with self._file.transaction() as connection:
             latest = self._publication(connection, strategy_id, session, "latest")
@@ -112,6 +117,7 @@ class Ledger:
             revision = 1 if latest is None else latest.revision + 1
             added: list[Signal] = []
             if latest is not None:
+                cause = cause_of_revision(cause, latest, signals, positions, checkpoint_hash)
                 before = self._open_legs(connection, strategy_id, session, inclusive=False)
                 added = corrections(before, latest.signals, signals, revision)
                 documents |= {signal.leg: metadata_json(signal) for signal in added}
@@ -124,22 +130,43 @@ class Ledger:
                 published_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
                 signals=tuple(sorted([*signals, *added], key=lambda signal: signal.leg)),
                 corrected=frozenset(signal.leg for signal in added),
-                positions={symbol: float(p) for symbol, p in sorted(positions.items())},
+                positions=dict(sorted(positions.items())),
                 status=dict(sorted((status or {}).items())),
                 is_new=True,
             )
             self._insert(connection, publication, documents)
+            self._refuse_unreadable(connection, publication)
         return publication
+
+    def _refuse_unreadable(self, connection: sqlite3.Connection, made: Publication) -> None:
+        """What is there for ever must be what was given: rows are immutable from now on."""
+        try:
+            found = self._stored(connection, made.strategy_id, made.session, made.revision)
+            is_whole = found is not None and content_hash(found[0].payload()) == found[1]
+        except (TypeError, ValueError):
+            is_whole = False
+        if not is_whole:
+            raise LedgerError(
+                f"an answer of {made.strategy_id} must be read back as it was given, found other "
+                f"values for {made.session}; give plain texts and numbers. Nothing was published"
+            )
 
     @staticmethod
     def _insert(
         connection: sqlite3.Connection, made: Publication, documents: Mapping[Leg, str]
     ) -> None:
+        try:
+            payload_hash = content_hash(made.payload())
+        except (TypeError, ValueError) as error:  # a lone surrogate is a ValueError
+            raise LedgerError(
+                f"an answer of {made.strategy_id} must be plain texts and finite numbers, found: "
+                f"{error}; nothing was published"
+            ) from error
         key = (made.strategy_id, made.session.isoformat())
         connection.execute(
             "INSERT INTO publications VALUES (?, ?, ?, ?, ?, ?, ?)",
             (*key, made.revision, made.cause, made.checkpoint_hash, made.published_at,
-             content_hash(made.payload())),
+             payload_hash),
         )  # fmt: skip
         connection.executemany(
             "INSERT INTO signals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -294,10 +321,8 @@ class Ledger:
                 name = f"{key[0]} {key[1]} revision {row['revision']}"
                 if row["revision"] != expected:
                     problems.append(f"{name} must be revision {expected}; rows are missing")
-                made = self._publication(
-                    connection, key[0], date.fromisoformat(key[1]), row["revision"]
-                )
-                if made is None or content_hash(made.payload()) != row["payload_hash"]:
+                made = self._stored(connection, key[0], date.fromisoformat(key[1]), row["revision"])
+                if made is None or content_hash(made[0].payload()) != row["payload_hash"]:
                     problems.append(f"{name} must match its payload hash; it was changed")
         return problems
 
@@ -310,6 +335,31 @@ class Ledger:
         session: date,
         revision: int | Literal["latest", "first"],
     ) -> Publication | None:
+        """One publication, checked against the hash it was stored with.
+
+        Raises:
+            LedgerError: Its rows were changed: nothing goes on from them.
+        """
+        found = self._stored(connection, strategy_id, session, revision)
+        if found is None:
+            return None
+        made, payload_hash = found
+        if content_hash(made.payload()) != payload_hash:
+            raise LedgerError(
+                f"{strategy_id} {session} revision {made.revision} must match its payload hash, "
+                f"found other rows in {self.path}; restore it from a backup (`tft signals verify` "
+                "tells the whole damage)"
+            )
+        return made
+
+    def _stored(
+        self,
+        connection: sqlite3.Connection,
+        strategy_id: str,
+        session: date,
+        revision: int | Literal["latest", "first"],
+    ) -> tuple[Publication, str] | None:
+        """One publication as its rows say, and the hash it was stored with."""
         key = (strategy_id, _iso_day(session))
         order = "DESC" if revision == "latest" else "ASC"
         chosen = "" if isinstance(revision, str) else " AND revision = ?"
@@ -325,7 +375,7 @@ class Ledger:
         signal_rows = connection.execute(f"SELECT * FROM signals {where}", full).fetchall()
         position_rows = connection.execute(f"SELECT * FROM positions {where}", full).fetchall()
         signals = [signal_of_row(row) for row in signal_rows]
-        return Publication(
+        made = Publication(
             strategy_id=strategy_id,
             session=session,
             revision=head["revision"],
@@ -344,6 +394,7 @@ class Ledger:
             status={r["symbol"]: r["status"] for r in position_rows if r["status"] is not None},
             is_new=False,
         )
+        return made, head["payload_hash"]
 
     @staticmethod
     def _open_legs(

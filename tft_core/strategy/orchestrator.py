@@ -5,6 +5,7 @@ once: a rerun changes nothing. A strategy that fails is reported; the others go 
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
@@ -167,6 +168,9 @@ class Orchestrator:
     def _run_day(self, d: date, cause: str, redeliver: bool) -> dict[str, Any]:
         book = Book.read(self.state_file)
         before = self._positions_before(book, d, redeliver)
+        if book is None:
+            # before anything is published: a crash in between must not look as if it was acted on
+            Book(d, before, before).write(self.state_file)
         regime = self.regime_detector(self.store, d) if self.regime_detector else "unknown"
         published: dict[str, Publication] = {}
         failures: dict[str, str] = {}
@@ -180,7 +184,7 @@ class Orchestrator:
         signals = [signal for made in published.values() for signal in made.signals]
         targets = self.allocator.allocate(signals, regime)
         checks = self._check(targets, before)
-        actions, after = _actions(checks, before, published)
+        actions, after = _actions(checks, before, published, d)
         is_past = book is not None and book.session > d
         result = {
             "date": d,
@@ -272,25 +276,34 @@ class Orchestrator:
 
 
 def _actions(
-    checks: Sequence[Any], before: Positions, published: Mapping[str, Publication]
+    checks: Sequence[Any], before: Positions, published: Mapping[str, Publication], d: date
 ) -> tuple[list[dict[str, Any]], Positions]:
     """What to do for the book to become what was approved, and the book after. A close passes
-    whatever the risk manager says."""
+    whatever the risk manager says, and so does the closing half of a flip."""
     actions: list[dict[str, Any]] = []
     after = dict(before)
     for check in checks:
         target = check.target
         key = (target.strategy_id, target.leg)
-        weight = float(check.adjusted_weight)
-        kind = change(before.get(key), target.direction, weight)
         is_refused = check.blocked or not check.approved
+        direction = target.direction
+        weight = 0.0 if is_refused or direction == "flat" else _weight(check)
+        kind = change(before.get(key), direction, weight)
+        if is_refused and kind == "flip":
+            # the strategy no longer wants what is held; only the new side was refused
+            kind, direction = "close", "flat"
         if kind is None or (kind != "close" and is_refused):
             continue
         if kind == "close":
             del after[key]
         else:
-            after[key] = Held(target.direction, weight)
-        made = published[target.strategy_id]
+            after[key] = Held(direction, weight)
+        made = published.get(target.strategy_id)
+        if made is None:
+            raise StrategyError(
+                f"a target must be of a strategy that published {d}, found {target.strategy_id!r} "
+                f"for {target.symbol}; correct the allocator"
+            )
         instrument = "/".join(str(part) for part in target.leg if part not in ("", 0.0))
         session = made.session.isoformat()
         actions.append(
@@ -298,7 +311,7 @@ def _actions(
                 "action": kind,
                 "strategy_id": target.strategy_id,
                 "symbol": target.symbol,
-                "direction": target.direction,
+                "direction": direction,
                 "weight": 0.0 if kind == "close" else weight,
                 "instrument_type": target.instrument_type,
                 "strike": target.strike,
@@ -307,3 +320,18 @@ def _actions(
             }
         )
     return actions, after
+
+
+def _weight(check: Any) -> float:
+    """The approved size.
+
+    Raises:
+        StrategyError: It is no size: negative would turn a long into a short, NaN into anything.
+    """
+    weight = float(check.adjusted_weight)
+    if not 0.0 <= weight < math.inf:
+        raise StrategyError(
+            f"adjusted_weight must be a size of 0 or more, found {weight:g} for "
+            f"{check.target.symbol}; correct the risk manager or the allocator"
+        )
+    return weight

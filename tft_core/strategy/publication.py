@@ -3,15 +3,17 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
-from tft_core.errors import LedgerError
+from tft_core.errors import LedgerError, first_few
 from tft_core.strategy.protocol import Leg, Signal
 
 SAME_WITHIN = 1e-6
 """Numbers closer than this are the same answer: what batch and single predictions may differ by."""
+_AGAIN = " again: "
+"""Between a cause that repeats itself and what differs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,29 @@ def metadata_json(signal: Signal) -> str:
         ) from error
 
 
+def stored_form(signal: Signal) -> Signal:
+    """The signal with numbers as a row gives them back: NumPy's are plain, no zero is negative.
+
+    Raises:
+        LedgerError: ``ttl_bars`` is not a whole number.
+    """
+    try:
+        ttl_bars = int(signal.ttl_bars)
+        is_whole = ttl_bars == signal.ttl_bars
+    except (TypeError, ValueError, OverflowError):
+        ttl_bars, is_whole = 0, False
+    if not is_whole:
+        raise LedgerError(
+            f"ttl_bars must be a whole number, found {signal.ttl_bars!r} for {signal.symbol}"
+        )
+    return replace(
+        signal,
+        conviction=float(signal.conviction) + 0.0,
+        strike=float(signal.strike) + 0.0,
+        ttl_bars=ttl_bars,
+    )
+
+
 def signal_of_row(row: Any) -> Signal:
     """A signal from its stored row."""
     return Signal(
@@ -84,13 +109,44 @@ def is_same_answer(
     checkpoint_hash: str | None,
 ) -> bool:
     """True where a new answer says what the stored publication says."""
-    is_other_model = None not in (checkpoint_hash, stored.checkpoint_hash) and (
-        checkpoint_hash != stored.checkpoint_hash
-    )
-    if is_other_model:
+    if _is_other_model(stored, checkpoint_hash):
         return False
     own = [signal for signal in stored.signals if signal.leg not in stored.corrected]
     return _close(_plain(own), _plain(signals)) and _close(stored.positions, dict(positions))
+
+
+def cause_of_revision(
+    cause: str,
+    stored: Publication,
+    signals: Sequence[Signal],
+    positions: Mapping[str, float],
+    checkpoint_hash: str | None,
+) -> str:
+    """The cause as given; one that only repeats the first publication's says what differs, too.
+
+    A night that is run again does not know why its answer is another one.
+    """
+    if stored.cause.split(_AGAIN)[0] != cause:
+        return cause
+    if _is_other_model(stored, checkpoint_hash):
+        return f"{cause}{_AGAIN}another model"
+    own = [signal for signal in stored.signals if signal.leg not in stored.corrected]
+    old, new = ({tuple(row[:4]): row for row in _plain(said)} for said in (own, signals))
+    differing = {
+        leg[0] for leg in old.keys() | new.keys() if not _close(old.get(leg), new.get(leg))
+    }
+    differing |= {
+        symbol
+        for symbol in stored.positions.keys() | positions.keys()
+        if not _close(stored.positions.get(symbol), positions.get(symbol))
+    }
+    return f"{cause}{_AGAIN}another answer for {first_few(sorted(differing))}"
+
+
+def _is_other_model(stored: Publication, checkpoint_hash: str | None) -> bool:
+    return None not in (checkpoint_hash, stored.checkpoint_hash) and (
+        checkpoint_hash != stored.checkpoint_hash
+    )
 
 
 def corrections(
@@ -101,32 +157,32 @@ def corrections(
 ) -> list[Signal]:
     """Signals that undo what an earlier revision of the session did and this one leaves unsaid.
 
+    What was on before is said again as it was, its size included; what was not is closed.
+
     Args:
         before: What was on before the session.
         superseded: Signals of the revision before, its own corrections included.
         signals: The new answer.
     """
     said = {signal.leg for signal in signals}
+    reason = {"reason": f"corrected_by_revision_{revision}"}
     made: list[Signal] = []
     for old in superseded:
-        wanted = before.get(old.leg)
-        direction = "flat" if wanted is None else wanted.direction
-        if old.leg in said or old.direction == direction:
+        if old.leg in said:
             continue
-        made.append(
-            Signal(
-                strategy_id=old.strategy_id,
-                symbol=old.symbol,
-                direction=direction,
-                conviction=0.0 if wanted is None else wanted.conviction,
-                instrument_type=old.instrument_type,
-                strike=old.strike,
-                expiry=old.expiry,
-                ttl_bars=old.ttl_bars,
-                metadata={**old.metadata, "reason": f"corrected_by_revision_{revision}"},
-            )
-        )
+        wanted = before.get(old.leg)
+        if wanted is not None and not _close(_wish(old), _wish(wanted)):
+            made.append(replace(wanted, metadata={**wanted.metadata, **reason}))
+        elif wanted is None and old.direction != "flat":
+            closed = {**old.metadata, **reason}
+            made.append(replace(old, direction="flat", conviction=0.0, metadata=closed))
     return made
+
+
+def _wish(signal: Signal) -> list[Any]:
+    """Direction and size: what a reader of signals acts on."""
+    size = signal.metadata.get("raw_position", signal.conviction)
+    return [signal.direction, float(signal.conviction), size]
 
 
 def _plain(signals: Iterable[Signal]) -> list[Any]:

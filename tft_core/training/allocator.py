@@ -17,8 +17,8 @@ KEPT = 1 << 30
 def freed_memory_kept() -> Iterator[None]:
     """Keep freed memory for this block, and hand it back to the system at its end.
 
-    A step frees tens of megabytes and asks for them again at once. glibc returns them to the
-    kernel in between, and a step of 30 ms then spends a quarter on thousands of page faults.
+    A step frees tens of megabytes and asks for them again at once. glibc often returns them to the
+    kernel in between, and a step of 30 ms then spends up to a quarter on thousands of page faults.
     Other C libraries are left as they are: this changes speed alone.
     """
     if platform.libc_ver()[0] != "glibc":

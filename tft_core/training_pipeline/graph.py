@@ -49,7 +49,7 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="fold",
         upstream=(("market_data", "upto"),),
         sections=("universe", "features", "costs"),
-        code_version="4",
+        code_version="5",
     ),
     AssetSpec(
         name="prefiltered_features",
@@ -98,7 +98,7 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="reported",
         upstream=(("production_fold", "same"), ("mega_features", "upto_next")),
         sections=("positions", "costs", "serving"),
-        code_version="3",
+        code_version="4",
     ),
     AssetSpec(
         name="production_checkpoint",

@@ -43,6 +43,7 @@ class NightlyReport:
         lines = [
             f"{d['session']}: {d['n_signals']} signals, "
             + (f"revision {d['revision']}" if d["published"] else str(d["note"]))
+            + (f"; no new position: {d['unavailable']}" if d["unavailable"] else "")
             for d in self.done
         ]
         skipped = [d.isoformat() for d in self.without_bars if d != self.closed]

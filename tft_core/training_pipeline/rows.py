@@ -34,6 +34,10 @@ class FoldData:
     """Daily volatility as of each close."""
     cost_rate: Float[np.ndarray, "time asset"]
     """Cost of trading one unit of notional, as a fraction."""
+    is_untraded: Bool[np.ndarray, "time asset"] | None = None
+    """Bars without volume of assets that usually trade; ``None``: not read."""
+    is_off_calendar: Bool[np.ndarray, "time asset"] | None = None
+    """Bars on days on which the exchange does not trade; ``None``: not read."""
 
     @property
     def dates(self) -> pd.DatetimeIndex:
@@ -54,7 +58,13 @@ class FoldData:
 
     def inputs(self) -> MarketInputs:
         """The same as the inference pipeline reads it."""
-        return MarketInputs(panel=self.panel, close=self.close, sigma_daily=self.sigma_daily)
+        return MarketInputs(
+            panel=self.panel,
+            close=self.close,
+            sigma_daily=self.sigma_daily,
+            is_untraded=self.is_untraded,
+            is_off_calendar=self.is_off_calendar,
+        )
 
     def until(self, n_dates: int) -> "FoldData":
         """The first ``n_dates`` dates: what was known then."""
@@ -68,6 +78,10 @@ class FoldData:
             close=self.close[:n_dates],
             sigma_daily=self.sigma_daily[:n_dates],
             cost_rate=self.cost_rate[:n_dates],
+            is_untraded=None if self.is_untraded is None else self.is_untraded[:n_dates],
+            is_off_calendar=(
+                None if self.is_off_calendar is None else self.is_off_calendar[:n_dates]
+            ),
         )
 
     def values_of(self, positions: Int64[np.ndarray, " day"]) -> Float[np.ndarray, "row feature"]:
@@ -111,8 +125,12 @@ def load_fold_data(
     rows = panel.dates.get_indexer(pd.DatetimeIndex(market["date"]))
     columns_of = pd.Index(panel.symbols).get_indexer(market["symbol"])
     wide = {}
+    shape = (len(panel.dates), len(panel.symbols))
     for name in ("return", "sigma_daily", "cost_rate"):
-        wide[name] = np.full((len(panel.dates), len(panel.symbols)), np.nan)
+        wide[name] = np.full(shape, np.nan)
+        wide[name][rows, columns_of] = market[name].to_numpy()
+    for name in ("is_untraded", "is_off_calendar"):
+        wide[name] = np.zeros(shape, dtype=bool)
         wide[name][rows, columns_of] = market[name].to_numpy()
     return FoldData(panel=panel, close=wealth(wide.pop("return")), **wide)
 

@@ -17,9 +17,11 @@ from tft_core.features.builder import FeatureConfig, MegaFeatureBuilder
 from tft_core.folds import FoldConfig, WalkForward
 from tft_core.hp_tuner.config import TunerConfig
 from tft_core.logs import log_context
+from tft_core.schema import content_hash
 from tft_core.training_pipeline.arrivals import Arrivals, arrivals, arrivals_stamp
 from tft_core.training_pipeline.artifacts import Artifact, ArtifactStore, open_artifacts
 from tft_core.training_pipeline.bars import market_rows
+from tft_core.training_pipeline.feature_inputs import feature_inputs
 from tft_core.training_pipeline.graph import (
     LIFECYCLE,
     SPECS,
@@ -83,6 +85,15 @@ class Workspace:
         members = {symbol for member in config.members for symbol in member.symbols}
         return Universe.resolve(config, tuple(sorted(members | set(symbols))))
 
+    def universe_hash(self, key: str) -> str:
+        """Content hash of the universe as far as a fold's model meets it.
+
+        The model carries it and its record is sized by it, also where no feature row shows a
+        difference: a member whose end is announced, say.
+        """
+        config = self.settings.build(UniverseConfig, "universe")
+        return content_hash(config.as_seen_before(self.plan.fold(key).test_end))
+
     def builder(self) -> MegaFeatureBuilder:
         """The builder of the configured features."""
         return MegaFeatureBuilder(
@@ -116,6 +127,15 @@ class Workspace:
             return False
         if asset == "market_data" and not self._store_agrees(artifact):
             return False
+        if asset == "mega_features" and not self._inputs_agree(artifact):
+            return False
+        if asset == "production_fold" and not self._holds_candidates(artifact):
+            return False
+        if asset in ("production_fold", "out_of_sample"):
+            now = self.universe_hash(key)
+            # those made before it was kept count as they did
+            if artifact.summary.get("universe_hash", now) != now:
+                return False
         for upstream, upstream_key in self.upstream(asset, key):
             made = self.artifacts.current(upstream, upstream_key)
             if made is None or artifact.made_from.get(made.name) != made.content_hash:
@@ -126,6 +146,16 @@ class Workspace:
         """Whether the store still holds the bars that a ``market_data`` artifact describes."""
         with self.store() as store:
             return artifact.json("rows.json") == market_rows(self, store, artifact.key)
+
+    def _inputs_agree(self, artifact: Artifact) -> bool:
+        """Whether facts, series, users' tables and code are those the features were made from."""
+        with self.store() as store:
+            return artifact.summary.get("inputs_hash") == feature_inputs(self, store, artifact.key)
+
+    def _holds_candidates(self, artifact: Artifact) -> bool:
+        """Whether the registry still holds the models that a ``production_fold`` names."""
+        digests = set(artifact.json("candidates.json").values())
+        return all(self.registry.find(digest) is not None for digest in digests)
 
     def arrivals_stamp(self) -> str:
         """Changes whenever ``arrivals`` could; opens nothing, empty without a store."""
@@ -158,6 +188,8 @@ class Workspace:
 
         Args:
             overrides: Values that replace settings for this build only, e.g. ``{"seed": 7}``.
+                What they make can be looked at; it is stale to the next run, which makes what
+                the settings ask for.
             progress: Receives a line now and then on long work.
 
         Raises:
@@ -183,12 +215,15 @@ class Workspace:
                 )
         is_session = SPECS[asset].partitions == "session"
         upstream = {} if is_session else self.upstream_hashes(asset, key)
+        values = {name: v for name, v in (overrides or {}).items() if v is not None}
+        fingerprint, replaced = self.fingerprint(asset), phase.replaced(values)
+        if replaced:  # another artifact than the settings ask for: not fresh under them
+            fingerprint = content_hash([fingerprint, replaced])[: len(fingerprint)]
         with (
             log_context(asset=asset, **{"session" if is_session else "fold": key}),
-            self.artifacts.draft(asset, key, self.fingerprint(asset)) as draft,
+            self.artifacts.draft(asset, key, fingerprint) as draft,
         ):
             draft.made_from.update(upstream)
-            values = {name: v for name, v in (overrides or {}).items() if v is not None}
             phase.run(self, key, draft, values, progress or (lambda line: None))
         made = self.artifacts.current(asset, key)
         assert made is not None

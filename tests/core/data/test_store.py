@@ -256,6 +256,51 @@ def test_series_count_from_the_day_they_were_published(store) -> None:
         store.ingest_series(without.assign(value="?"))
 
 
+def test_a_revised_series_without_instants_counts_from_its_ingestion(store) -> None:
+    """The provider's file is loaded again: what it corrected was not known before."""
+    days = ["2020-01-31", "2020-02-28"]
+    first = pd.DataFrame({"name": "cpi", "date": days, "value": [1.0, 2.0]})
+    assert store.ingest_series(first, ingested_at=datetime(2020, 3, 1)) == 2
+    revised = first.assign(value=[1.5, 2.0])
+    assert store.ingest_series(revised, ingested_at=datetime(2020, 6, 1, 12)) == 1
+    assert store.ingest_series(revised, ingested_at=datetime(2020, 6, 2)) == 0
+    january = {"names": ["cpi"], "end": "2020-01-31"}
+    assert store.series(**january, as_of=date(2020, 5, 31))["value"].tolist() == [1.0]
+    known = store.series(**january)
+    assert known["value"].tolist() == [1.0, 1.5]
+    assert known["available_at"].iloc[1] == pd.Timestamp("2020-06-01 12:00")
+
+
+def test_another_value_at_an_instant_that_is_taken_is_a_revision(store) -> None:
+    told = pd.DataFrame(
+        {"name": "cpi", "date": ["2020-01-31"], "value": [1.0], "available_at": ["2020-02-15"]}
+    )
+    other = told.assign(value=1.5)
+    store.ingest_series(told, ingested_at=datetime(2020, 2, 16))
+    assert store.ingest_series(other, ingested_at=datetime(2020, 6, 1)) == 1
+    assert store.ingest_series(other, ingested_at=datetime(2020, 6, 2)) == 0
+    assert store.ingest_series(told, ingested_at=datetime(2020, 6, 3)) == 0  # both are known
+    assert store.series(as_of=date(2020, 5, 31))["value"].tolist() == [1.0]
+    assert store.series()["value"].tolist() == [1.0, 1.5]
+
+
+def test_a_value_revised_on_its_own_day_is_the_one_that_counts(store) -> None:
+    for hour, value in ((14, 1.0), (15, 1.5), (16, 1.25)):
+        rows = pd.DataFrame({"name": "cpi", "date": ["2020-01-31"], "value": [value]})
+        store.ingest_series(rows, ingested_at=datetime(2020, 1, 31, hour))
+    assert store.series()["value"].tolist() == [1.0, 1.5, 1.25]
+    assert store.series(as_of=date(2020, 1, 30)).empty
+
+
+@pytest.mark.parametrize("column", ["cost_bp", "Costs_bps", "publication_lag", "asset_clas"])
+def test_a_misspelt_fact_of_an_instrument_is_refused_and_not_left_at_its_default(
+    store, column
+) -> None:
+    with pytest.raises(DataError, match=f"must name its columns exactly, found '{column}'"):
+        store.set_instruments(pd.DataFrame({"symbol": ["S00"], column: [5.0]}))
+    store.set_instruments(pd.DataFrame({"symbol": ["S00"], "isin": ["X"], "note": ["mine"]}))
+
+
 def test_the_summary_counts_what_is_there(store) -> None:
     facts = store.summary()
     assert (facts["symbols"], facts["bars"], facts["ingestions"]) == (3, len(MARKET), 1)

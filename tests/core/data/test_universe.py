@@ -66,3 +66,17 @@ def test_impossible_members_are_refused() -> None:
         UniverseMember(symbols=())
     with pytest.raises(ConfigError, match=r"\(0, 1\], found 0"):
         UniverseConfig(min_present=0.0)
+
+
+def test_an_end_counts_only_to_those_who_look_as_far() -> None:
+    two = UniverseConfig(members=(UniverseMember(symbols=("A", "B")),))
+    ends = UniverseConfig(
+        members=(
+            UniverseMember(symbols=("B",), until=date(2020, 1, 3)),
+            UniverseMember(symbols=("A",)),
+        )
+    )
+    for day, is_same in ((date(2020, 1, 4), True), (date(2020, 1, 5), False), (None, False)):
+        assert (ends.as_seen_before(day) == two.as_seen_before(day)) == is_same
+    fewer = UniverseConfig(members=two.members, min_present=0.5)
+    assert fewer.as_seen_before(date(2020, 1, 4)) != two.as_seen_before(date(2020, 1, 4))

@@ -73,7 +73,8 @@ def changed(served, **fields) -> TFTInferencePipeline:
 
 def with_members(served, members: list[dict]) -> TFTInferencePipeline:
     features = {"groups": ["ret", "paper", "vol", "xs"]}
-    return changed(served, universe={"config": {"members": members}, "features": features})
+    config = {"members": members, "min_present": 0.8}
+    return changed(served, universe={"config": config, "features": features})
 
 
 def test_a_member_that_the_model_was_not_trained_with_is_unknown_to_it(served, tmp_path):

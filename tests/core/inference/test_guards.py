@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from served_support import SERVING, SYMBOLS
 
 from tft_core.checkpoint_manager import CheckpointManager
 from tft_core.data.synthetic import synthetic_market
-from tft_core.errors import CheckpointError, ConfigError
+from tft_core.errors import CheckpointError, ConfigError, InferenceError
 from tft_core.features.kernels import daily_volatility
 from tft_core.features.panel import FeaturePanel
 from tft_core.inference import (
@@ -58,6 +58,19 @@ def test_a_kill_switch_that_is_a_broken_link_or_a_directory_is_on(tmp_path):
         guards.refuse_if_killed(tmp_path)
 
 
+def test_a_kill_switch_beside_the_registry_stops_a_model_loaded_by_its_path_alone(
+    model, store, served
+):
+    switch = served.checkpoint.parents[2] / "KILL_SWITCH"
+    switch.touch()
+    try:
+        with refused("kill_switch", re.escape(str(switch))):
+            model.predict(served.sessions[-1], store)
+    finally:
+        switch.unlink()
+    assert model.predict(served.sessions[-1], store).positions
+
+
 def test_a_home_that_cannot_be_listed_counts_as_killed(tmp_path):
     file = tmp_path / "home"
     file.write_text("")
@@ -90,6 +103,52 @@ def test_other_feature_definitions_are_a_mismatch(served):
     changed = manager.save(state, metadata.replace(version=0, catalogue_hash="e" * 64))
     with refused("schema_mismatch", "found "):
         TFTInferencePipeline.from_checkpoint(changed)
+
+
+def saved_with(served, **changes) -> Path:
+    manager = CheckpointManager(served.checkpoint.parents[1])
+    state, metadata = manager.load(served.checkpoint)
+    return manager.save(state, metadata.replace(version=0, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "detail"),
+    [
+        ({"position_config": {"max_position": 0.25}}, "position_config .*no position_smooth, max_"),
+        ({"universe": {"features": {}}}, "universe .*no config"),
+        ({"universe": {"config": {"members": []}}}, "universe .*no features"),
+        (
+            {"universe": {"config": [], "features": {}}},
+            r"universe.config must be a table, found \[",
+        ),
+        (
+            {"universe": {"config": {"members": []}, "features": {}}},
+            "universe.config .*no min_present",
+        ),
+    ],
+)
+def test_a_checkpoint_without_its_sizing_or_universe_is_not_served_with_today_s_defaults(
+    served, changes, detail
+):
+    with refused("schema_mismatch", detail):
+        TFTInferencePipeline.from_checkpoint(saved_with(served, **changes))
+
+
+def test_an_ensemble_that_has_lost_a_member_is_refused(served):
+    """With one member left, disagreement would be unknown and nobody would notice."""
+    manager = CheckpointManager(served.checkpoint.parents[1])
+    state, metadata = manager.load(served.checkpoint)
+    first = {name: tensor for name, tensor in state.items() if "_0/" in name}
+    alone = manager.save(first, metadata.replace(version=0))
+    with refused("schema_mismatch", "for each of its 2 seeds, found 1"):
+        TFTInferencePipeline.from_checkpoint(alone)
+
+
+def test_a_model_with_contexts_of_after_its_training_is_refused(served):
+    """It would be served on sessions whose outcome lies in its bank."""
+    earlier = (served.trained_through - timedelta(days=60)).isoformat()
+    with refused("schema_mismatch", f"known by {earlier}.* found one of 2020"):
+        TFTInferencePipeline.from_checkpoint(saved_with(served, trained_through=earlier))
 
 
 def test_a_checkpoint_without_sound_confidence_knots_is_refused(served):
@@ -192,6 +251,44 @@ def test_a_shift_that_too_few_values_tell_of_is_refused(n_known):
         guards.refuse_drift(made, DECILES, made.dates[-1:], ServingConfig(drift_sessions=1000))
 
 
+@pytest.mark.parametrize("sizes", [(11, 10), (2, 2)])
+def test_training_quantiles_of_odd_numbers_are_refused(sizes):
+    values = np.repeat(uniform(0.0, 1.0), 2, axis=2).astype(np.float32)
+    dates = pd.bdate_range("2020-01-01", periods=len(values))
+    made = FeaturePanel(values, dates, ("A",), ("ret_x", "ret_y"))
+    quantiles = {
+        name: np.linspace(0.0, 1.0, n).tolist()
+        for name, n in zip(made.feature_names, sizes, strict=True)
+    }
+    with refused("feature_drift", "as many training quantiles, at least 3"):
+        guards.refuse_drift(made, quantiles, made.dates[-1:], ServingConfig())
+
+
+@pytest.mark.parametrize(("n_lost", "is_refused"), [(2, False), (3, True), (4, True)])
+def test_features_that_have_gone_silent_are_not_left_out_of_the_median(n_lost, is_refused):
+    """A group whose source has ended would else make the rest speak for the whole."""
+    values = np.repeat(uniform(0.0, 1.0), 5, axis=2).astype(np.float32)
+    values[:, :, :n_lost] = np.nan
+    names = ("a", "b", "c", "d", "e")
+    made = FeaturePanel(values, pd.bdate_range("2020-01-01", periods=1000), ("A",), names)
+    quantiles = dict.fromkeys(names, DECILES["ret_x"])
+    limits = ServingConfig(drift_sessions=1000)
+    if not is_refused:
+        guards.refuse_drift(made, quantiles, made.dates[-1:], limits)
+        return
+    with refused("feature_drift", f"found inf .*; {n_lost} of 5 without values"):
+        guards.refuse_drift(made, quantiles, made.dates[-1:], limits)
+
+
+def test_a_flag_without_bins_has_no_say_in_the_median():
+    values = np.repeat(uniform(0.0, 1.0), 3, axis=2).astype(np.float32)
+    values[:, :, 1:] = np.round(values[:, :, 1:])
+    names = ("ret_x", "flag", "other_flag")
+    made = FeaturePanel(values, pd.bdate_range("2020-01-01", periods=1000), ("A",), names)
+    quantiles = {"ret_x": DECILES["ret_x"], **dict.fromkeys(names[1:], [0.0] * 5 + [1.0] * 6)}
+    guards.refuse_drift(made, quantiles, made.dates[-1:], ServingConfig(drift_sessions=1000))
+
+
 def test_drift_of_a_session_knows_nothing_of_later_ones():
     values = np.random.default_rng(0).uniform(size=(1000, 1, 1))
     edges, rows = np.array([DECILES["ret_x"]]), np.array([300, 699])
@@ -226,10 +323,25 @@ def test_a_held_position_without_a_volatility_has_no_known_exposure():
     )
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1.5, "0.1", None])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1.5, "0.1", None, True])
 def test_a_previous_position_that_is_no_position_is_refused(model, store, served, bad):
     with refused("bad_previous", "previous position of S01"):
         model.predict(served.sessions[-1], store, previous={"S01": bad})
+
+
+def test_previous_positions_are_numbers_by_symbol(model, store, served):
+    day = served.sessions[-1]
+    with refused("bad_previous", r"by symbol, found \[0.1\]"):
+        model.predict(day, store, previous=[0.1])
+    one, other = ({"S01": number(0.125)} for number in (float, np.float32))
+    plain, numpy = (model.predict(day, store, previous=held).positions for held in (one, other))
+    assert plain == numpy
+
+
+@pytest.mark.parametrize("kind", [pd.Timestamp, lambda day: datetime(day.year, day.month, day.day)])
+def test_a_session_is_a_date_without_time(model, store, served, kind):
+    with pytest.raises(InferenceError, match="must be a date without time, found"):
+        model.predict(kind(served.sessions[-1]), store)
 
 
 def test_a_day_without_bars_has_no_answer(model, store, served):

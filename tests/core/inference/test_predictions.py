@@ -53,6 +53,22 @@ def test_a_record_s_panel_may_lack_members_that_are_long_gone(model, store, serv
     np.testing.assert_allclose(some.positions, everyone.positions[:, kept], atol=1e-6)
 
 
+def test_what_serving_sees_in_volume_and_calendar_counts_in_a_record_too(model, store, served):
+    """A night with such a bar holds its position; a record that walks on is not the nights'."""
+    first, last = served.sessions[-5], served.sessions[-1]
+    whole = replace(model.inputs(store, first, last), faults=None)
+    nothing = np.zeros(whole.close.shape, dtype=bool)
+    untraded, stray = nothing.copy(), nothing.copy()
+    untraded[-2, 0], stray[-2, 1] = True, True
+    told = replace(whole, is_untraded=untraded, is_off_calendar=stray)
+    clean, made = (model.walk(inputs, first, last) for inputs in (whole, told))
+    assert made.codes[-2].tolist() == ["zero_volume", "off_calendar", "", "", ""]
+    assert np.isnan(made.raw[-2, :2]).all()
+    np.testing.assert_array_equal(made.positions[-2, :2], made.positions[-3, :2])
+    assert (clean.positions[-2, :2] != clean.positions[-3, :2]).all()
+    np.testing.assert_array_equal(made.positions[:, 2:], clean.positions[:, 2:])
+
+
 def test_only_the_sessions_asked_for_are_explained(model, store, served):
     days = list(served.sessions[-3:])
     told = {

@@ -5,7 +5,14 @@ import pytest
 from strategy_support import D1, D2, D3, D4, Scripted
 
 from tft_core.errors import StrategyError
-from tft_core.strategy import Ledger, Orchestrator, RiskCheck, Signal, StrategyRegistry
+from tft_core.strategy import (
+    Ledger,
+    Orchestrator,
+    RiskCheck,
+    Signal,
+    StrategyRegistry,
+    TargetPosition,
+)
 
 
 class PredecessorStrategy:
@@ -151,6 +158,73 @@ def test_a_blocked_entry_is_asked_for_again_when_it_is_approved(run):
     ]  # fmt: skip
 
 
+class Blocking:
+    """Refuses everything from a day on, or answers with a fixed size."""
+
+    def __init__(self, weight=None) -> None:
+        self.weight = weight
+
+    def check(self, targets, state):
+        is_open = self.weight is not None
+        size = self.weight if is_open else 0.5
+        return [RiskCheck(t, is_open, not is_open, "LIMIT", size, "") for t in targets]
+
+
+def test_a_refused_flip_still_closes_what_the_strategy_no_longer_wants(run):
+    script = {D1: {"EUR": ("long", 0.5)}, D2: {"EUR": ("short", 0.5)}, D3: {"EUR": ("short", 0.5)}}
+    assert brief(run(Scripted("s", script)).run_day(D1)) == [("EUR", "open", "long", 0.5)]
+    refused = run(Scripted("s", script), risk_manager=Blocking()).run_day(D2)
+    assert brief(refused) == [("EUR", "close", "flat", 0.0)]
+    assert brief(run(Scripted("s", script)).run_day(D3)) == [("EUR", "open", "short", 0.5)]
+
+
+@pytest.mark.parametrize("weight", [-0.2, float("nan"), float("inf")])
+def test_a_size_that_is_none_is_refused_and_nothing_is_acted_on(run, weight):
+    script = {D1: {"EUR": ("long", 0.5)}}
+    with pytest.raises(StrategyError, match=f"size of 0 or more, found {weight:g} for EUR"):
+        run(Scripted("s", script), risk_manager=Blocking(weight)).run_day(D1)
+    assert brief(run(Scripted("s", script)).run_day(D1)) == [("EUR", "open", "long", 0.5)]
+
+
+def test_a_crash_on_the_first_day_of_all_leaves_its_actions_to_the_next_run(run, ledger):
+    class Crash:
+        def allocate(self, signals, regime):
+            raise KeyboardInterrupt
+
+    script = {D1: {"EUR": ("long", 0.5)}}
+    with pytest.raises(KeyboardInterrupt):
+        run(Scripted("s", script), allocator=Crash()).run_day(D1)
+    assert ledger.sessions("s") == [D1]
+    again = run(Scripted("s", script)).run_day(D1)
+    assert brief(again) == [("EUR", "open", "long", 0.5)]
+    assert run(Scripted("s", script)).run_day(D1)["actions"] == []
+
+
+def test_a_target_of_nobody_s_is_refused_by_name(run):
+    class Netting:
+        def allocate(self, signals, regime):
+            return [TargetPosition("netted", "EUR", "long", 0.5)]
+
+    with pytest.raises(StrategyError, match="published 2021-03-01, found 'netted' for EUR"):
+        run(Scripted("s", {D1: {}}), allocator=Netting()).run_day(D1)
+
+
+def test_a_size_taken_back_by_a_revision_is_resized_back(run, ledger):
+    def strategy(script):
+        made = Scripted("s", {})
+        made._scan_impl = lambda d, store: [
+            Signal("s", symbol, "long", size / 0.25, metadata={"raw_position": size})
+            for symbol, size in script[d].items()
+        ]
+        return made
+
+    run(strategy({D1: {"EUR": 0.25}})).run_day(D1)
+    cut = run(strategy({D2: {"EUR": 0.1}})).run_day(D2)
+    assert brief(cut) == [("EUR", "resize", "long", 0.1)]
+    back = run(strategy({D2: {}})).run_day(D2, cause="its bar was false")
+    assert brief(back) == [("EUR", "resize", "long", 0.25)]
+
+
 def test_a_session_older_than_the_book_is_published_but_not_acted_on(run, ledger):
     script = {D1: {"EUR": ("short", 0.5)}, D2: {"EUR": ("long", 0.5)}}
     run(Scripted("s", script)).run_day(D2)
@@ -188,8 +262,6 @@ def test_the_event_log_gets_a_line_a_day(run, tmp_path):
 def test_regime_and_allocator_are_the_users(run):
     class Halving:
         def allocate(self, signals, regime):
-            from tft_core.strategy import TargetPosition
-
             scale = 0.5 if regime == "stress" else 1.0
             return [
                 TargetPosition(s.strategy_id, s.symbol, s.direction, scale * s.conviction)

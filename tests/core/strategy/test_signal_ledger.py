@@ -7,6 +7,7 @@ import sys
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from strategy_support import D1, D2, D3, D4
@@ -38,6 +39,39 @@ def test_a_publication_is_read_back_as_it_was(ledger):
     assert read.status == {"EUR": "ok", "CHF": "no_data: nothing"}
     assert (read.cause, read.checkpoint_hash, read.is_new) == ("nightly", "h" * 64, False)
     assert ledger.verify() == []
+
+
+def test_numbers_of_other_kinds_are_read_back_as_plain_ones(ledger):
+    """A row is there for ever: one that could not be read would end its strategy."""
+    odd = sig(
+        conviction=np.float64(0.25), strike=-0.0, ttl_bars=np.int64(3), metadata={"t": (1, 2)}
+    )
+    ledger.publish("s", D1, [odd, sig("JPY", "short", -0.0)], {"EUR": np.float32(0.5), "JPY": -0.0},
+                   "nightly")  # fmt: skip
+    assert ledger.verify() == []
+    one, other = ledger.read("s", D1).signals
+    assert (one.ttl_bars, one.conviction, one.metadata) == (3, 0.25, {"t": [1, 2]})
+    assert (other.symbol, other.conviction) == ("JPY", 0.0)
+    for half in (0.5, np.float32(0.5 + 1e-7)):
+        same = {"EUR": half, "JPY": 0.0}
+        assert not ledger.publish("s", D1, [odd, sig("JPY", "short", 0.0)], same, "c").is_new
+
+
+@pytest.mark.parametrize(
+    ("signal", "status", "message"),
+    [
+        (sig(ttl_bars=2.5), {}, "ttl_bars must be a whole number, found 2.5 for EUR"),
+        (sig(ttl_bars=None), {}, "ttl_bars must be a whole number, found None"),
+        (sig("EUR\ud800"), {}, "plain texts and finite numbers, found: .*surrogates not allowed"),
+        (sig(), {"EUR": None}, "read back as it was given, found other values for 2021-03-01"),
+        (sig(), {"EUR": 5}, "read back as it was given, found other values for 2021-03-01"),
+    ],
+)
+def test_what_could_not_be_read_back_is_not_published(ledger, signal, status, message):
+    with pytest.raises(LedgerError, match=message):
+        ledger.publish("s", D1, [signal], {"EUR": 0.2}, "nightly", None, status)
+    assert ledger.read("s", D1) is None
+    assert ledger.publish("s", D1, [sig()], {"EUR": 0.2}, "nightly").revision == 1
 
 
 def test_a_session_without_signals_is_published_too(ledger):
@@ -77,6 +111,28 @@ def test_a_different_answer_is_a_revision_and_the_first_stays(ledger):
     assert ledger.verify() == []
 
 
+def test_a_revision_whose_cause_is_only_said_again_tells_what_differs(ledger):
+    ledger.publish("s", D1, [sig()], {"EUR": 0.2, "JPY": 0.1, "CHF": 0.0}, "nightly", "a" * 64)
+    held = {"EUR": 0.2, "JPY": 0.1, "CHF": 0.0}
+    answers = [
+        ([sig()], {**held, "JPY": 0.2}, "a"),
+        ([sig(conviction=0.5)], {**held, "JPY": 0.2}, "a"),
+        ([sig(conviction=0.5)], {**held, "JPY": 0.2}, "b"),
+        ([], {**held, "JPY": 0.2}, "b"),
+    ]
+    for signals, positions, model in answers:
+        ledger.publish("s", D1, signals, positions, "nightly", model * 64)
+    ledger.publish("s", D1, [], held, "EUR restated by the vendor", "b" * 64)
+    assert ledger.publications("s")["cause"].tolist() == [
+        "nightly",
+        "nightly again: another answer for JPY",
+        "nightly again: another answer for EUR",
+        "nightly again: another model",
+        "nightly again: another answer for EUR",
+        "EUR restated by the vendor",
+    ]
+
+
 def test_another_model_with_the_same_answer_is_a_revision(ledger):
     ledger.publish("s", D1, [], {"EUR": 0.0}, "nightly", "a" * 64)
     assert ledger.publish("s", D1, [], {"EUR": 0.0}, "promoted", "b" * 64).revision == 2
@@ -106,6 +162,23 @@ def test_verify_finds_rows_changed_behind_its_back(ledger):
     assert (len(ledger.verify(D1)), ledger.verify(D2)) == (1, [])
     (problem,) = ledger.verify()
     assert problem == "s 2021-03-01 revision 1 must match its payload hash; it was changed"
+
+
+def test_nothing_goes_on_from_rows_changed_behind_the_ledger_s_back(ledger):
+    ledger.publish("s", D1, [sig()], {"EUR": 0.2}, "nightly")
+    with sqlite3.connect(ledger.path) as raw:
+        raw.execute("DROP TRIGGER positions_no_update")
+        raw.execute("UPDATE positions SET position = 0.25")
+    for ask in (
+        lambda: ledger.previous_positions("s", D2),
+        lambda: ledger.read("s", D1),
+        lambda: ledger.publish("s", D1, [], {}, "rerun"),
+    ):
+        with pytest.raises(
+            LedgerError, match="s 2021-03-01 revision 1 must match its payload hash"
+        ):
+            ask()
+    assert ledger.publications()["revision"].tolist() == [1]
 
 
 def test_previous_positions_are_the_newest_sessions_before(ledger):
@@ -151,6 +224,28 @@ def test_a_revision_takes_back_what_it_no_longer_says(ledger):
     assert {s.symbol: s.direction for s in third.signals} == {"GBP": "flat"}
     assert [s.symbol for s in ledger.open_signals("s", D3)] == ["CHF", "EUR"]
     assert ledger.verify() == []
+
+
+def test_a_revision_that_leaves_an_instrument_unsaid_takes_its_size_back_too(ledger):
+    on = sig(conviction=1.0, metadata={"raw_position": 0.25, "reason": "hold"})
+    ledger.publish("s", D1, [on], {"EUR": 0.25}, "nightly")
+    cut = sig(conviction=0.4, metadata={"raw_position": 0.1, "reason": "hold"})
+    ledger.publish("s", D2, [cut], {"EUR": 0.1}, "nightly")
+    (back,) = ledger.publish("s", D2, [], {"EUR": 0.25}, "its bar was false").signals
+    assert (back.direction, back.conviction, back.metadata["raw_position"]) == ("long", 1.0, 0.25)
+    assert back.metadata["reason"] == "corrected_by_revision_2"
+    again = ledger.publish("s", D2, [sig("JPY")], {"EUR": 0.25}, "another bar")
+    assert [s.symbol for s in again.signals] == ["JPY"]  # EUR is back already
+    assert ledger.verify() == []
+
+
+def test_what_a_false_exit_closed_comes_back_in_its_own_size(ledger):
+    on = sig(conviction=1.0, metadata={"raw_position": 0.25})
+    ledger.publish("s", D1, [on], {"EUR": 0.25}, "nightly")
+    out = sig(direction="flat", conviction=0.2, metadata={"raw_position": 0.05})
+    ledger.publish("s", D2, [out], {"EUR": 0.05}, "nightly")
+    (back,) = ledger.publish("s", D2, [], {"EUR": 0.25}, "its bar was false").signals
+    assert (back.direction, back.metadata["raw_position"]) == ("long", 0.25)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 """The plan's TestTFTStrategy, extended."""
 
 import math
+import random
 import subprocess
 import sys
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from strategy_support import D1, D2, D3, D4, FakePipeline, result
 from tft_core.config import Settings
 from tft_core.errors import CheckpointError, StrategyError
 from tft_core.strategy import BaseStrategy, Ledger, Orchestrator, StrategyProtocol, StrategyRegistry
+from tft_core.strategy.book import Book
 from tft_core.strategy_adapter import (
+    EXIT_REASONS,
     STRATEGY_ID,
     TFTStrategy,
     create_strategy,
@@ -237,6 +240,54 @@ class TestWithTheLedger:
         assert published.positions == {"EUR": 0.05, "JPY": -0.2}
         assert published.checkpoint_hash == "f" * 64
         assert published.cause == "scheduled"
+
+
+def random_answer(rng, d, held):
+    """A prediction of four symbols, some without an answer, some gone; and what is held then."""
+    universe = [s for s in "ABCD" if rng.random() < 0.95]
+    sizes = (0.25, -0.25, 0.2, 0.1, -0.1, -0.08, 0.05, 0.0)
+    positions = {s: rng.choice(sizes) for s in universe if rng.random() < 0.7}
+    reasons = ("no_session", "input_outlier", *EXIT_REASONS)
+    status = {s: rng.choice(reasons) for s in universe if s not in positions}
+    kept = {s: 0.0 if r in EXIT_REASONS else held.get(s, 0.0) for s, r in status.items()}
+    return result(positions, d, status=status, metadata={"held": {**positions, **kept}})
+
+
+def on_after(answer, on_before):
+    """What should be on by the rule alone: direction and size by symbol."""
+    on = {}
+    for symbol in set(answer.status) | set(on_before):
+        position = answer.positions.get(symbol)
+        if position is not None and abs(position) / 0.25 > 0.3:
+            on[symbol] = ("long" if position > 0 else "short", abs(position))
+        elif position is None and answer.status.get(symbol, "gone") not in ("gone", *EXIT_REASONS):
+            on |= {symbol: on_before[symbol]} if symbol in on_before else {}
+    return on
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_who_follows_signals_through_revisions_holds_what_the_last_answers_say(ledger, seed):
+    rng = random.Random(seed)
+    held, on = {}, {}
+    for k in range(12):
+        d = D1 + timedelta(days=k)
+        answers = [random_answer(rng, d, held) for _ in range(rng.choice([1, 1, 2, 3]))]
+        for i, answer in enumerate(answers):
+            made, _ = strategy(None, {d: answer})
+            registry = StrategyRegistry()
+            registry.register(made)
+            orchestrator = Orchestrator(object(), registry, ledger=ledger)
+            assert orchestrator.run_day(d, cause=f"bars of revision {i}")["failures"] == {}
+            expected = on_after(answer, on)
+            told = {
+                s.symbol: (s.direction, abs(s.metadata["raw_position"]))
+                for s in ledger.open_signals(STRATEGY_ID, d, inclusive=True)
+            }
+            book = Book.read(orchestrator.state_file).after
+            assert told == expected
+            assert {leg[0]: (h.direction, h.weight) for (_, leg), h in book.items()} == expected
+        held, on = answers[-1].metadata["held"], expected
+    assert ledger.verify() == []
 
 
 class TestProductionVersion:

@@ -25,6 +25,12 @@ class Phase:
 
     run: PhaseFunction
     overrides: tuple[str, ...] = ()
+    decisions: tuple[str, ...] = ()
+    """Those of ``overrides`` that replace no setting but say what a person has decided."""
+
+    def replaced(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Of some overrides those that replace settings."""
+        return {name: value for name, value in values.items() if name not in self.decisions}
 
 
 PHASES: dict[str, Phase] = {
@@ -36,7 +42,9 @@ PHASES: dict[str, Phase] = {
     "optuna_study": Phase(tuning.optuna_study, ("n_trials", "timeout_seconds")),
     "production_fold": Phase(production.production_fold, ("seed", "n_seeds")),
     "out_of_sample": Phase(out_of_sample.out_of_sample),
-    "production_checkpoint": Phase(checkpoint.production_checkpoint, ("force_reason",)),
+    "production_checkpoint": Phase(
+        checkpoint.production_checkpoint, ("force_reason",), decisions=("force_reason",)
+    ),
     "inference": Phase(serving.inference),
     "strategy_signals": Phase(serving.strategy_signals),
 }

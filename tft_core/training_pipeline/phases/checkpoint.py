@@ -22,6 +22,9 @@ from tft_core.training_pipeline.record import path_figures, wide_net
 from tft_core.training_pipeline.workspace import Progress, Workspace
 
 _ONCE_PROMOTED = ("production", "retired", "rolled_back")
+RECORDS = "earlier_records.parquet"
+"""The records that other candidates were judged by: production's own may be among them, however
+many were refused since it was promoted."""
 LOOK = "production_checkpoint"
 """Purpose under which the ledger counts an evaluation of the whole record."""
 
@@ -40,9 +43,10 @@ def production_checkpoint(
         for p in problems
     )
     net = chained["net"].to_numpy()
+    earlier = _earlier_records(workspace)
     verdict = gate_verdict(
         net,
-        _production_record(workspace, directory, chained["date"]),
+        _production_record(workspace, directory, earlier, chained["date"]),
         draft.findings,
         workspace.settings.build(GateConfig, "gate"),
     )
@@ -69,6 +73,7 @@ def production_checkpoint(
         workspace, directory, every, wide, chosen, verdict, evidence, search, ledger.counts()
     )
     draft.write_frame("daily.parquet", wide.reset_index())
+    draft.write_frame(RECORDS, earlier[earlier["checkpoint"] != name])
     draft.write_frame("table_metrics.parquet", sheet.metrics.reset_index())
     draft.write_json(
         "verdict.json",
@@ -143,23 +148,46 @@ def _pure_paths(daily: Mapping[str, pd.DataFrame]) -> list[pd.DataFrame]:
     return [wide_net(frame)[list(PATHS)] for frame in daily.values()]
 
 
-def _production_record(workspace: Workspace, candidate: Path, days: pd.Series) -> np.ndarray | None:
+def _earlier_records(workspace: Workspace) -> pd.DataFrame:
+    """``date, checkpoint, net`` of every candidate judged so far that the registry still holds."""
+    parts = [
+        pd.DataFrame({"date": pd.DatetimeIndex([]), "checkpoint": [], "net": []}).astype(
+            {"date": "datetime64[us]", "checkpoint": "object", "net": "float64"}
+        )
+    ]
+    previous = workspace.artifacts.current("production_checkpoint", UNPARTITIONED_KEY)
+    if previous is not None:
+        name = previous.json("verdict.json")["checkpoint"]
+        daily = previous.frame("daily.parquet")
+        if RECORDS in previous.files:
+            parts.append(previous.frame(RECORDS))
+        parts.append(
+            pd.DataFrame({"date": daily["date"], "checkpoint": name, "net": daily[SHIPPED]})
+        )
+    every = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+    root = workspace.registry.root
+    held = [name for name in every["checkpoint"].unique() if (root / name).is_dir()]
+    return every[every["checkpoint"].isin(held)].reset_index(drop=True)
+
+
+def _production_record(
+    workspace: Workspace, candidate: Path, earlier: pd.DataFrame, days: pd.Series
+) -> np.ndarray | None:
     """The record that came with the model in production, on ``days``; NaN where it has none.
 
     ``None`` if nothing, or the candidate itself, is in production.
+
+    Args:
+        earlier: ``_earlier_records``.
     """
-    history = workspace.registry.production_history()
-    if not history:
+    registry = workspace.registry
+    if not registry.production_history():
         return None
-    current = workspace.registry.production_path()
-    previous = workspace.artifacts.current("production_checkpoint", UNPARTITIONED_KEY)
+    current = registry.production_path()
     if current == candidate:
         return None
-    if previous is None or previous.json("verdict.json")["checkpoint"] != str(
-        current.relative_to(workspace.registry.root)
-    ):
-        return np.full(len(days), np.nan)
-    record = previous.frame("daily.parquet").set_index("date")[SHIPPED]
+    own = earlier[earlier["checkpoint"] == str(current.relative_to(registry.root))]
+    record = own.set_index("date")["net"]
     return record.reindex(pd.DatetimeIndex(days)).to_numpy(dtype=np.float64)
 
 

@@ -16,12 +16,15 @@ from tft_core.features.as_known import session_risk
 from tft_core.features.audit import causality_audit
 from tft_core.features.builder import MegaFeatureBuilder
 from tft_core.features.sampled_audit import ROWS_AFTER, newest, sampled_audit
+from tft_core.inference import ServingConfig
+from tft_core.inference.inputs import read_market
 from tft_core.positions import CostConfig, cost_rates
 from tft_core.reports.html import BarsView, data_quality_page
 from tft_core.reports.plots import coverage_png
 from tft_core.training_pipeline.arrivals import VERSION_DIGITS
 from tft_core.training_pipeline.artifacts import Draft
 from tft_core.training_pipeline.bars import feature_days, market_rows
+from tft_core.training_pipeline.feature_inputs import feature_inputs
 from tft_core.training_pipeline.workspace import Progress, Workspace
 
 AUDIT_SYMBOLS = 6
@@ -74,11 +77,15 @@ def mega_features(
         progress(f"mega_features {key}: {len(builder.feature_names)} features, {first} to {last}")
         panel = builder.build(store, symbols=symbols, start=first, end=last)
         risk = session_risk(store, symbols, first, last)
+        # of the faults only those that no limit of [serving] decides are kept
+        faults = read_market(store, panel, last, ServingConfig()).faults
+        assert faults is not None
         audited = store.panel(symbols, last - AUDIT_SPAN, last, as_of=last)
         bars = BarsView.read(store, symbols, first, last)
         series = builder.load_series(store, last - AUDIT_SPAN, last, last)
         tables = builder.load_tables(store, last - AUDIT_SPAN, last, last)
         instruments = store.instruments().reindex(list(symbols))
+        inputs_hash = feature_inputs(workspace, store, key)
     offset = risk.dates.get_indexer(panel.dates)
     returns, sigma = risk.returns[offset], risk.sigma_daily[offset]
     bps, vol = instrument_costs(instruments, workspace.settings.build(CostConfig, "costs"))
@@ -95,6 +102,8 @@ def mega_features(
                 "return": returns[time, asset],
                 "sigma_daily": sigma[time, asset],
                 "cost_rate": cost[time, asset],
+                "is_untraded": faults.is_untraded[time, asset],
+                "is_off_calendar": faults.is_off_calendar[time, asset],
             }
         ),
     )
@@ -136,6 +145,7 @@ def mega_features(
         first=str(panel.dates[0].date()),
         last=str(panel.dates[-1].date()),
         catalogue_hash=builder.catalogue_hash()[:16],
+        inputs_hash=inputs_hash,
     )
 
 

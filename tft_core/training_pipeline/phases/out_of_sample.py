@@ -71,6 +71,7 @@ def out_of_sample(
         draft.summary[f"sharpe_net_{path}"] = record.figures()["sharpe_net"]
     draft.summary.update(
         n_days=len(records["default"].dates),
+        universe_hash=workspace.universe_hash(key),
         sharpe_se=records["default"].figures()["sharpe_se"],
         max_drawdown_default=records["default"].figures()["max_drawdown"],
         turnover_ann_default=records["default"].figures()["turnover_ann"],

@@ -104,6 +104,7 @@ def production_fold(
         n_assets=len(part.rows.symbols),
         trained_through=str(data.dates[-1].date()),
         study=study["study"],
+        universe_hash=workspace.universe_hash(key),
         **{f"checkpoint_{path}": directories[path].name for path in PATHS},
     )
 

@@ -9,25 +9,44 @@ from typing import Any
 import pandas as pd
 
 from tft_core.checks import Finding
+from tft_core.data.calendar import session_mask
 from tft_core.data.store import MarketDataStore
-from tft_core.errors import InferenceError
+from tft_core.errors import InferenceError, first_few
 from tft_core.inference import OK, InferenceResult, ServingConfig, TFTInferencePipeline
+from tft_core.inference.guards import refuse_if_killed
 from tft_core.reports.plots import positions_png
 from tft_core.schema import MODEL_TYPE
 from tft_core.strategy.ledger import Ledger
 from tft_core.strategy_adapter import STRATEGY_ID, positions_after, signals_from
-from tft_core.training_pipeline.artifacts import Draft
-from tft_core.training_pipeline.nightly import NIGHTLY_CAUSE, refuse_out_of_order
+from tft_core.training_pipeline.artifacts import Artifact, Draft
+from tft_core.training_pipeline.config import OperationsConfig
+from tft_core.training_pipeline.nightly import (
+    LIVE_CAUSES,
+    NIGHTLY_CAUSE,
+    refuse_out_of_order,
+)
 from tft_core.training_pipeline.phases.checkpoint import shipped_path
 from tft_core.training_pipeline.phases.production import candidate
 from tft_core.training_pipeline.workspace import Progress, Workspace
+
+CLOSED = "closed.json"
+"""In place of a result, where no asset traded on the day."""
+CLOSED_NOTE = "no asset has a bar of this day: passed over, nothing was published"
 
 
 def inference(
     workspace: Workspace, key: str, draft: Draft, overrides: Mapping[str, Any], progress: Progress
 ) -> None:
-    """Positions of one session, by the model that was promoted then, else by its fold's."""
+    """Positions of one session, by the model that was promoted then, else by its fold's.
+
+    A day without any bar, while later ones have some, was no session: a holiday. It is passed over,
+    so that a backfill goes on behind it.
+    """
     session = date.fromisoformat(key)
+    if was_closed(workspace, session):
+        draft.write_json(CLOSED, {"session": key})
+        draft.summary.update(session=key, note=CLOSED_NOTE)
+        return
     directory, is_promoted = model_of_session(workspace, session)
     pipeline = TFTInferencePipeline.from_checkpoint(
         directory,
@@ -35,7 +54,7 @@ def inference(
         home=workspace.settings.home,
     )
     with workspace.store() as store:
-        before = session_before(workspace, store, session)
+        before = session_before(workspace, store, session, is_promoted)
         if is_promoted:
             refuse_out_of_order(workspace, session, before)
         previous = previous_held(workspace, before, pipeline.metadata.fold, is_promoted)
@@ -77,9 +96,15 @@ def strategy_signals(
     workspace: Workspace, key: str, draft: Draft, overrides: Mapping[str, Any], progress: Progress
 ) -> None:
     """Signals of one session, published to the ledger once."""
+    # the positions may have been made before a person stopped trading
+    refuse_if_killed(workspace.settings.home)
     session = date.fromisoformat(key)
     artifact = workspace.artifacts.read("inference", key)
     draft.made_from[artifact.name] = artifact.content_hash
+    if CLOSED in artifact.files:
+        draft.write_json("signals.json", {"signals": [], "published": False})
+        draft.summary.update(session=key, published=False, n_signals=0, note=CLOSED_NOTE)
+        return
     result = InferenceResult.from_dict(artifact.json("result.json"))
     is_record = session < date.fromisoformat(workspace.plan.keys[-2])
     may_publish = bool(artifact.summary["is_promoted"]) or is_record
@@ -126,9 +151,19 @@ def strategy_signals(
         published=may_publish,
         revision=revision,
         n_signals=len(signals),
+        unavailable=unavailable_symbols(result.status),
         **{f"n_{d}": int(counts.get(d, 0)) for d in ("long", "short", "flat")},
         note="" if may_publish else "not promoted: a preview, nothing was written to the ledger",
     )
+
+
+def was_closed(workspace: Workspace, session: date) -> bool:
+    """Whether the universe has no bar of a day, though it has some of later days."""
+    with workspace.store() as store:
+        symbols = workspace.universe(store.symbols()).symbols
+        if store.last_session(symbols) <= session:
+            return False  # its bars may be late
+        return not len(store.session_dates(symbols, session, session))
 
 
 def model_of_session(workspace: Workspace, session: date) -> tuple[Path, bool]:
@@ -144,29 +179,41 @@ def model_of_session(workspace: Workspace, session: date) -> tuple[Path, bool]:
     return candidate(workspace, fold.key, shipped_path(workspace, fold.key)), False
 
 
-def session_before(workspace: Workspace, store: MarketDataStore, session: date) -> date | None:
-    """The universe's newest session before one; ``None`` for its first."""
+def session_before(
+    workspace: Workspace, store: MarketDataStore, session: date, is_promoted: bool
+) -> date | None:
+    """The universe's newest session before one; ``None`` for its first.
+
+    Live, only the sessions of ``operations.exchange`` are decided on: another exchange's day, or
+    a stray bar on a weekend, is not waited for.
+    """
     symbols = workspace.universe(store.symbols()).symbols
     days = store.session_dates(symbols, None, session)
+    if is_promoted:
+        exchange = workspace.settings.build(OperationsConfig, "operations").exchange
+        days = days[session_mask(exchange, days)]
     earlier = [d.date() for d in days[-2:] if d.date() < session]
     return earlier[-1] if earlier else None
 
 
 def previous_held(
-    workspace: Workspace, before: date | None, fold: str | None, is_promoted: bool
+    workspace: Workspace, before: date | None, fold: str, is_promoted: bool
 ) -> dict[str, float] | None:
     """Positions held after the session before: the same for a night and for ``tft predict``.
 
-    For a model in production they are what was published for that session; without a publication,
-    and for a fold's model, what that session's partition says.
+    For a model in production they are what was published for that session, or, where it was passed
+    over since its bars came too late, for the newest live one before it. Before the first live
+    night they are what that session's partition says, if a model in production made it (a preview
+    was never held). For a fold's model they are what that session's partition says, else the
+    reported record of the fold.
 
     Args:
         before: See ``session_before``.
         fold: The fold of the model that is to go on from them.
 
     Returns:
-        ``None`` (start flat, and say so) where neither is there, or where the partition is
-        another fold's and no model is in production: a fold starts flat.
+        ``None`` (start flat, and say so) where none is there, or where no model is in production
+        and ``before`` lies before the fold's window: a fold starts flat.
 
     Raises:
         InferenceError: That partition failed its checks.
@@ -176,10 +223,8 @@ def previous_held(
     if is_promoted and (published := _published(workspace, before)) is not None:
         return published
     artifact = workspace.artifacts.current("inference", before.isoformat())
-    if artifact is None:
-        return None
-    if not is_promoted and artifact.summary["fold"] != fold:
-        return None
+    if artifact is None or not _goes_on(artifact, fold, is_promoted):
+        return None if is_promoted else _recorded(workspace, before, fold)
     if not artifact.passed:
         raise InferenceError(
             f"inference of {before} must have passed its checks to give the previous "
@@ -188,12 +233,58 @@ def previous_held(
     return artifact.json("result.json")["metadata"]["held"]
 
 
+def _goes_on(artifact: Artifact, fold: str, is_promoted: bool) -> bool:
+    if CLOSED in artifact.files:
+        return False
+    if is_promoted:
+        return bool(artifact.summary["is_promoted"])
+    return artifact.summary["fold"] == fold
+
+
+def _recorded(workspace: Workspace, before: date, fold: str) -> dict[str, float] | None:
+    """Positions of a reported window's record after one of its sessions; ``None`` outside of it.
+
+    So a single session of the past, or a range that begins within a window, is the record's too.
+    """
+    if fold not in workspace.plan.reported_keys or before < date.fromisoformat(fold):
+        return None
+    if workspace.artifacts.current("out_of_sample", fold) is None:
+        return None
+    frame = workspace.artifacts.read("out_of_sample", fold).frame("positions.parquet")
+    is_past = (frame["path"] == shipped_path(workspace, fold)) & (
+        frame["date"] <= pd.Timestamp(before)
+    )
+    # an asset without a session keeps its position and has no row
+    newest = frame[is_past].sort_values("date").groupby("symbol")["position"].last()
+    return {str(symbol): float(position) for symbol, position in newest.items()}
+
+
 def _published(workspace: Workspace, session: date) -> dict[str, float] | None:
+    """Positions published for a session, else for the newest live one before it."""
     if not workspace.settings.ledger_path.exists():
         return None
     with Ledger(workspace.settings.ledger_path) as ledger:
         publication = ledger.read(STRATEGY_ID, session)
+        if publication is None:
+            heads = ledger.publications(STRATEGY_ID, end=session, revision="first")
+            live = heads.loc[heads["cause"].isin(LIVE_CAUSES), "session"]
+            if len(live):
+                publication = ledger.read(STRATEGY_ID, date.fromisoformat(live.max()))
     return None if publication is None else dict(publication.positions)
+
+
+def unavailable_symbols(status: Mapping[str, str]) -> str:
+    """Members of the universe without a new position, by code, in one line; empty if all have one.
+
+    A night on which half of the bars have not arrived looks like any other without it.
+    """
+    by_code: dict[str, list[str]] = {}
+    for symbol, code in sorted(status.items()):
+        if code not in (OK, "not_in_universe"):
+            by_code.setdefault(code, []).append(symbol)
+    return "; ".join(
+        f"{len(symbols)} {code} ({first_few(symbols)})" for code, symbols in by_code.items()
+    )
 
 
 def result_frame(result: InferenceResult) -> pd.DataFrame:
