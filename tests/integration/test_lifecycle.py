@@ -8,10 +8,13 @@ import pandas as pd
 import pytest
 
 from tests.support.tiny import ANCHOR, SYMBOLS, load_store, poisoned, tiny_bars, tiny_settings
+from tft_core.baselines import BASELINES
 from tft_core.errors import ArtifactError, ConfigError, FoldError, InferenceError
 from tft_core.inference import OK, ServingConfig, TFTInferencePipeline
 from tft_core.inference.inputs import read_market
 from tft_core.training_pipeline import TrainingPipeline, TrainingPipelineConfig, Workspace
+from tft_core.training_pipeline.artifacts import Draft
+from tft_core.training_pipeline.phases.out_of_sample import out_of_sample
 from tft_core.training_pipeline.phases.production import candidate
 from tft_core.training_pipeline.rows import load_fold_data
 
@@ -217,6 +220,21 @@ def test_predicting_the_reported_window_reproduces_the_out_of_sample_positions(l
         assert result.status.keys() == set(SYMBOLS)
         for symbol, position in result.positions.items():
             assert position == pytest.approx(record.at[day, symbol], abs=1e-6)
+
+
+def test_a_baseline_leaves_an_asset_with_the_universe_as_the_model_does(lifecycle, tmp_path):
+    left = date(2018, 2, 1)
+    members = [{"symbols": list(SYMBOLS[:3])}, {"symbols": [SYMBOLS[3]], "until": left}]
+    workspace = lifecycle[0].workspace.with_settings(universe={"members": members})
+    draft = Draft(tmp_path)
+    out_of_sample(workspace, FIRST, draft, {}, print)
+    record = pd.read_parquet(tmp_path / "positions.parquet")
+    rules = record[record["path"].isin(BASELINES)]
+    own = rules[rules["symbol"] == SYMBOLS[3]]
+    before, after = own[own["date"].dt.date <= left], own[own["date"].dt.date > left]
+    assert set(before["path"]) == set(after["path"]) == set(BASELINES)
+    assert (before.groupby("path")["position"].last() != 0.0).all()
+    assert (after["position"] == 0.0).all()
 
 
 def test_stored_rows_tell_of_odd_bars_what_serving_reads_in_the_store(tmp_path):

@@ -1,14 +1,16 @@
 """What a trial is scored on: inner windows that know nothing of themselves, on common dates."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pytest
 
-from tests.support.tiny import ANCHOR, load_store, poisoned, tiny_bars, tiny_settings
+from tests.support.tiny import ANCHOR, SYMBOLS, load_store, poisoned, tiny_bars, tiny_settings
 from tft_core.hp_tuner import TunerConfig
 from tft_core.training_pipeline import Workspace
 from tft_core.training_pipeline.configured import default_params
+from tft_core.training_pipeline.phases import objective as objective_module
 from tft_core.training_pipeline.phases.objective import StudyObjective
 from tft_core.training_pipeline.phases.tuning import study_identity
 
@@ -115,3 +117,25 @@ def test_another_feature_set_or_data_or_setting_opens_a_new_study(lifecycle):
     # how many windows there are, and what the gate asks, are no part of a study's meaning
     for kept in ({"gate": {"min_oos_days": 31}}, {"folds": {"n_windows": 3}}):
         assert study_identity(workspace.with_settings(**kept), live) == same_again
+
+
+def test_a_trial_holds_nothing_of_an_asset_that_has_left_the_universe(lifecycle, monkeypatch):
+    held = []
+    walked = objective_module.record_path
+
+    def record_path(data, universe, window, positions, config):
+        held.append(positions)
+        return walked(data, universe, window, positions, config)
+
+    monkeypatch.setattr(objective_module, "record_path", record_path)
+    workspace = lifecycle[0].workspace
+    members = [
+        {"symbols": list(SYMBOLS[:3])},
+        {"symbols": [SYMBOLS[3]], "until": ANCHOR - timedelta(days=200)},
+    ]
+    for opened in (workspace, workspace.with_settings(universe={"members": members})):
+        objective_of(opened)(default_params(opened), 0, 42)
+    always, left = held
+    assert (always[-1] != 0.0).all()
+    assert (left[:, 3] == 0.0).all()
+    np.testing.assert_array_equal(left[:, :3], always[:, :3])

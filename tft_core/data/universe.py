@@ -126,6 +126,13 @@ class Universe:
             member[:, column] |= after & before
         return member
 
+    def holds(
+        self, symbols: Sequence[str], dates: pd.DatetimeIndex
+    ) -> Bool[np.ndarray, "time asset"]:
+        """True where each of these symbols belongs on a date; never, where it is not a member."""
+        column = pd.Index(self.symbols).get_indexer(pd.Index(symbols))
+        return self.active(dates)[:, column] & (column >= 0)
+
     def size(self, dates: pd.DatetimeIndex) -> Float[np.ndarray, " time"]:
         """Number of members on each date: the denominator of a cross-section's coverage."""
         return self.active(dates).sum(axis=1).astype(np.float64)

@@ -404,9 +404,7 @@ class TFTInferencePipeline:
         self, symbols: Sequence[str], dates: pd.DatetimeIndex
     ) -> Bool[np.ndarray, "time asset"]:
         """True where each of these symbols belongs to the universe, which may hold more."""
-        universe = self._universe(symbols)
-        column = pd.Index(universe.symbols).get_indexer(pd.Index(symbols))
-        return universe.active(dates)[:, column] & (column >= 0)
+        return self._universe(symbols).holds(symbols, dates)
 
     def _is_known(self, symbols: Sequence[str]) -> np.ndarray:
         return np.isin(np.array(symbols, dtype=object), np.array(self.metadata.asset_names))

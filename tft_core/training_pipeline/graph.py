@@ -78,7 +78,7 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="fold",
         upstream=(("vsn_stability_report", "before"), ("mega_features", "upto")),
         sections=("tuning", "selection", "model", "training", "positions", "costs"),
-        code_version="5",
+        code_version="6",
         trains=True,
     ),
     AssetSpec(

@@ -106,7 +106,8 @@ class StudyObjective:
         window = prepared.test_sessions
         end_rows = np.flatnonzero(np.isin(rows.date_index, window) & np.isfinite(rows.sigma))
         raw = rows.to_panel(fitted.ensemble.predict(rows, end_rows).z, end_rows)
-        positions = walk_positions(raw[window], positions_config)
+        is_member = self.universe.holds(prepared.data.panel.symbols, prepared.data.dates[window])
+        positions = walk_positions(raw[window], positions_config, is_member=is_member)
         record = record_path(prepared.data, self.universe, window, positions, positions_config)
         return DailyRecord(record.dates, record.net, fitted.optimiser_steps)
 

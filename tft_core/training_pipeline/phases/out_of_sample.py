@@ -47,10 +47,11 @@ def out_of_sample(
         records[path] = record_path(data, universe, window, walk.positions, configs[path])
         frames.append(_positions_frame(walk.dates, walk.symbols, path, walk.raw, walk.positions))
     base = workspace.settings.build(PositionConfig, "positions")
+    is_member = universe.holds(data.panel.symbols, data.dates[window])
     for name, raw in _baseline_outputs(workspace, key, data).items():
         # a rule's full position is 1; scaled to the model's largest so that the same
         # smoothing and caps apply (the Sharpe ratio does not depend on it)
-        positions = walk_positions(raw[window] * base.max_position, base)
+        positions = walk_positions(raw[window] * base.max_position, base, is_member=is_member)
         records[name] = record_path(data, universe, window, positions, base)
         configs[name] = base
         frames.append(
