@@ -117,6 +117,22 @@ def test_a_fold_whose_candidate_left_the_registry_is_trained_again(lifecycle):
     assert workspace.is_fresh(*pair)
 
 
+@pytest.mark.parametrize("name", ["artifact.json", "candidates.json"])
+def test_a_damaged_artifact_is_made_again_by_the_next_run(lifecycle, name):
+    """Nothing else on the command line could: a run that only refused it would never end well."""
+    pipeline, _ = lifecycle
+    pair = ("production_fold", FIRST)
+    damaged = pipeline.workspace.artifacts.read(*pair).path / name
+    before = damaged.read_bytes()
+    damaged.write_text("{")
+    try:
+        assert pair in pipeline.pending()
+        assert ("out_of_sample", FIRST) in pipeline.pending()
+    finally:
+        damaged.write_bytes(before)
+    assert pipeline.pending() == []
+
+
 def test_an_announced_end_of_a_member_reaches_the_models_that_meet_it(lifecycle):
     """No feature row shows it yet, but production's model must close that position on the day."""
     workspace = lifecycle[0].workspace

@@ -12,7 +12,7 @@ from tft_core.checks.findings import Finding
 from tft_core.config import Settings, load_settings
 from tft_core.data.store import MarketDataStore
 from tft_core.data.universe import Universe, UniverseConfig
-from tft_core.errors import ConfigError, FoldError
+from tft_core.errors import ArtifactError, ConfigError, FoldError
 from tft_core.features.builder import FeatureConfig, MegaFeatureBuilder
 from tft_core.folds import FoldConfig, WalkForward
 from tft_core.hp_tuner.config import TunerConfig
@@ -121,7 +121,16 @@ class Workspace:
         return code_version(asset, self.settings)
 
     def is_fresh(self, asset: str, key: str) -> bool:
-        """Whether the stored artifact is what a build would make from what is stored now."""
+        """Whether the stored artifact is what a build would make from what is stored now.
+
+        A damaged one, or one made from a damaged one, is not: only making it again helps.
+        """
+        try:
+            return self._is_fresh(asset, key)
+        except ArtifactError:
+            return False
+
+    def _is_fresh(self, asset: str, key: str) -> bool:
         artifact = self.artifacts.current(asset, key)
         if artifact is None or artifact.fingerprint != self.fingerprint(asset):
             return False

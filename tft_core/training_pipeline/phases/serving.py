@@ -202,9 +202,10 @@ def previous_held(
     """Positions held after the session before: the same for a night and for ``tft predict``.
 
     For a model in production they are what was published for that session, or, where it was passed
-    over since its bars came too late, for the newest live one before it. Before the first live one
-    they are what its partition says, if a model in production made it (a preview was never held).
-    For a fold's model they are what that session's partition says, else the fold's reported record.
+    over since its bars came too late, for the newest live one before it. Before the first live
+    night they are what that session's partition says, if a model in production made it (a preview
+    was never held). For a fold's model they are what that session's partition says, else the
+    reported record of the fold.
 
     Args:
         before: See ``session_before``.
