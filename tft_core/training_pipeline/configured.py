@@ -1,12 +1,35 @@
-"""Networks and searches as the settings describe them, for the features and assets of a fold."""
+"""Networks and searches as the settings describe them, for the features and assets of a fold, and
+the look at all sections before hours of work begin."""
 
 from typing import Any
 
+from tft_core.checks.gate import GateConfig
+from tft_core.data.universe import UniverseConfig
+from tft_core.feature_selection import FeatureSelectionConfig
+from tft_core.features.builder import FeatureConfig
+from tft_core.folds import FoldConfig
 from tft_core.hp_tuner import SearchSpace, TunerConfig, tunable_defaults
+from tft_core.inference import ServingConfig
 from tft_core.models.config import XTrendConfig
-from tft_core.positions import PositionConfig
+from tft_core.positions import CostConfig, PositionConfig
 from tft_core.training.config import TrainingConfig
+from tft_core.training.exploration import ExplorationConfig
+from tft_core.training_pipeline.config import OperationsConfig, StoreConfig
 from tft_core.training_pipeline.workspace import Workspace
+
+SECTIONS: tuple[tuple[type, str], ...] = (
+    (StoreConfig, "store"),
+    (UniverseConfig, "universe"),
+    (FoldConfig, "folds"),
+    (FeatureConfig, "features"),
+    (CostConfig, "costs"),
+    (FeatureSelectionConfig, "selection"),
+    (ExplorationConfig, "exploration"),
+    (GateConfig, "gate"),
+    (ServingConfig, "serving"),
+    (OperationsConfig, "operations"),
+)
+"""Sections of a lifecycle beside those that ``search_space`` reads."""
 
 
 def model_config(
@@ -41,3 +64,14 @@ def search_space(workspace: Workspace) -> SearchSpace:
 def default_params(workspace: Workspace) -> dict[str, Any]:
     """The default configuration as a trial of the configured space would draw it."""
     return search_space(workspace).default_params()
+
+
+def require_usable(workspace: Workspace) -> None:
+    """Read every section of the settings once, the last phase's too.
+
+    Raises:
+        ConfigError: One cannot be used; told now, not by the phase that reads it after hours.
+    """
+    for kind, section in SECTIONS:
+        workspace.settings.build(kind, section)
+    search_space(workspace)

@@ -15,6 +15,7 @@ from tft_core.errors import ConfigError
 from tft_core.schema import LIVE_FOLD, content_hash
 from tft_core.training_pipeline.artifacts import Artifact, open_artifacts
 from tft_core.training_pipeline.config import TrainingPipelineConfig
+from tft_core.training_pipeline.configured import require_usable
 from tft_core.training_pipeline.graph import UNPARTITIONED_KEY
 from tft_core.training_pipeline.parallel import Pair, build_in_turn, build_side_by_side
 from tft_core.training_pipeline.workspace import Workspace
@@ -103,11 +104,15 @@ class TrainingPipeline:
                 own. The result is the same to the bit.
             force_reason: Promote the candidate although the gate refuses it, for this reason,
                 which the registry records.
+
+        Raises:
+            ConfigError: A section of the settings cannot be used, whichever phase reads it.
         """
         if force_reason is not None and not force_reason.strip():
             raise ConfigError("a forced promotion must have a reason, found an empty one")
         if workers < 1:
             raise ConfigError(f"workers must be at least 1, found {workers}")
+        require_usable(self.workspace)
         log = _RunLog(len(self.workspace.lifecycle()), progress)
         if workers == 1:
             build_in_turn(self.workspace, log)
