@@ -193,11 +193,11 @@ def test_doctor_says_what_is_due_and_fixes_the_number_of_windows(home, bars, cap
 def test_doctor_reads_the_section_of_the_last_phase_too(home, bars, capsys):
     target = home / "my.toml"
     main(["init", "--data", str(bars), "--output", str(target)])
-    text = target.read_text().replace("[gate]\n", "[gate]\nmin_sharp_net = 0.5\n")
+    text = target.read_text().replace("min_oos_days =", "min_out_of_sample_days =")
     (home / "tft.toml").write_text(text)
     capsys.readouterr()
     assert main(["doctor"]) != 0
-    assert "min_sharp_net" in capsys.readouterr().err
+    assert "min_out_of_sample_days" in capsys.readouterr().err
 
 
 def test_predicting_without_a_checkpoint_says_what_to_do(home, capsys):
