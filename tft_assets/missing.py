@@ -173,7 +173,11 @@ def build_missing(
 
     Raises:
         BuildError: A build failed. What was built before it stays; the next call resumes.
+        ConfigError: A section of the settings cannot be used, whichever phase reads it.
     """
+    # reads PyTorch's configurations: not to be paid for when definitions are loaded
+    from tft_core.training_pipeline.configured import require_usable
+
     direct, at_most = needs_at_most(instance, defs, workspace)
     if not direct:
         log("Nothing upstream is missing or stale.")
@@ -184,6 +188,7 @@ def build_missing(
     )
     job = defs.resolve_implicit_global_asset_job_def()
     tags = {PARENT_TAG: parent_run_id, PROCESS_TAG: process_name()}
+    require_usable(workspace.settings)
     durations, built, begun = durations_so_far(instance), [], time.monotonic()
     for position, asset in enumerate(UPSTREAM):
         todo = needs(instance, defs, workspace, asset)

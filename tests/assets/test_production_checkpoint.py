@@ -224,6 +224,16 @@ def test_on_missing_fail_names_what_is_missing_and_builds_nothing(
     assert built(instance, result) == []
 
 
+def test_a_section_that_only_a_late_phase_reads_is_refused_before_anything_is_built(
+    home: Home, instance: dg.DagsterInstance
+) -> None:
+    home.sections["serving"] = {"min_coverge": 0.5}
+    result = build(home, instance)
+    assert not result.success
+    assert "min_coverge" in failure_of(result)
+    assert built(instance, result) == []
+
+
 def test_overrides_of_the_launchpad_reach_the_core(
     finished: dg.ExecuteInProcessResult, home: Home, instance: dg.DagsterInstance
 ) -> None:

@@ -85,14 +85,14 @@ def test_inner_test_windows_are_the_newest_of_the_training_window(objective):
 
 
 def test_dates_are_the_same_whatever_the_window_length(objective):
-    params = default_params(objective.workspace)
+    params = default_params(objective.workspace.settings)
     short, long = (objective({**params, "seq_len": n}, 0, 42) for n in (8, 12))
     assert short.dates.equals(long.dates)
     assert not np.array_equal(short.net, long.net)
 
 
 def test_costs_and_position_settings_move_the_objective(objective):
-    params = default_params(objective.workspace)
+    params = default_params(objective.workspace.settings)
     plain = objective(params, 0, 42)
     assert np.array_equal(plain.net, objective(params, 0, 42).net)  # the seed decides the rest
     slow = objective({**params, "position_smooth": 0.05}, 0, 42)
@@ -134,7 +134,7 @@ def test_a_trial_holds_nothing_of_an_asset_that_has_left_the_universe(lifecycle,
         {"symbols": [SYMBOLS[3]], "until": ANCHOR - timedelta(days=200)},
     ]
     for opened in (workspace, workspace.with_settings(universe={"members": members})):
-        objective_of(opened)(default_params(opened), 0, 42)
+        objective_of(opened)(default_params(opened.settings), 0, 42)
     always, left = held
     assert (always[-1] != 0.0).all()
     assert (left[:, 3] == 0.0).all()

@@ -138,11 +138,10 @@ def checkpoints(arguments: Namespace) -> Answer:
 
 def doctor(arguments: Namespace) -> Answer:
     """What is missing, stale or due: configuration, store, windows, checkpoint."""
-    from tft_core.training_pipeline import Workspace
     from tft_core.training_pipeline.configured import require_usable
 
     settings = load_settings()
-    require_usable(Workspace.open(settings))
+    require_usable(settings)
     lines, due = [f"configuration: {settings.path}, profile {settings.profile}"], []
     config = settings.build(FoldConfig, "folds")
     if not settings.store_path.exists():

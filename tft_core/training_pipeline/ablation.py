@@ -159,7 +159,7 @@ def ablate(
     config = config or AblationConfig()
     tuning = workspace.settings.build(TunerConfig, "tuning")
     objective = StudyObjective(workspace, key, tuning)
-    params = default_params(workspace)
+    params = default_params(workspace.settings)
     planned: list[tuple[int, dict[str, tuple[str, ...]]]] = []
     told, skipped = [], []
     for number, fold in enumerate(objective.folds):

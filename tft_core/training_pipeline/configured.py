@@ -4,6 +4,7 @@ the look at all sections before hours of work begin."""
 from typing import Any
 
 from tft_core.checks.gate import GateConfig
+from tft_core.config import Settings
 from tft_core.data.universe import UniverseConfig
 from tft_core.feature_selection import FeatureSelectionConfig
 from tft_core.features.builder import FeatureConfig
@@ -15,7 +16,6 @@ from tft_core.positions import CostConfig, PositionConfig
 from tft_core.training.config import TrainingConfig
 from tft_core.training.exploration import ExplorationConfig
 from tft_core.training_pipeline.config import OperationsConfig, StoreConfig
-from tft_core.training_pipeline.workspace import Workspace
 
 SECTIONS: tuple[tuple[type, str], ...] = (
     (StoreConfig, "store"),
@@ -33,45 +33,44 @@ SECTIONS: tuple[tuple[type, str], ...] = (
 
 
 def model_config(
-    workspace: Workspace, n_features: int, n_assets: int, **overrides: Any
+    settings: Settings, n_features: int, n_assets: int, **overrides: Any
 ) -> XTrendConfig:
     """The configured network for this many features and assets.
 
     Args:
         overrides: Settings of section ``[model]`` in place of the configured ones.
     """
-    return workspace.settings.build(
+    return settings.build(
         XTrendConfig, "model", n_features=n_features, n_assets=n_assets, **overrides
     )
 
 
-def default_values(workspace: Workspace) -> dict[str, Any]:
+def default_values(settings: Settings) -> dict[str, Any]:
     """Every tunable setting as configured: the default configuration."""
-    settings = workspace.settings
     return tunable_defaults(
-        model_config(workspace, n_features=1, n_assets=1),
+        model_config(settings, n_features=1, n_assets=1),
         settings.build(TrainingConfig, "training"),
         settings.build(PositionConfig, "positions"),
     )
 
 
-def search_space(workspace: Workspace) -> SearchSpace:
+def search_space(settings: Settings) -> SearchSpace:
     """The configured search space, the default configuration a member of it."""
-    config = workspace.settings.build(TunerConfig, "tuning")
-    return SearchSpace.from_table(config.space, default_values(workspace))
+    config = settings.build(TunerConfig, "tuning")
+    return SearchSpace.from_table(config.space, default_values(settings))
 
 
-def default_params(workspace: Workspace) -> dict[str, Any]:
+def default_params(settings: Settings) -> dict[str, Any]:
     """The default configuration as a trial of the configured space would draw it."""
-    return search_space(workspace).default_params()
+    return search_space(settings).default_params()
 
 
-def require_usable(workspace: Workspace) -> None:
+def require_usable(settings: Settings) -> None:
     """Read every section of the settings once, the last phase's too.
 
     Raises:
         ConfigError: One cannot be used; told now, not by the phase that reads it after hours.
     """
     for kind, section in SECTIONS:
-        workspace.settings.build(kind, section)
-    search_space(workspace)
+        settings.build(kind, section)
+    search_space(settings)

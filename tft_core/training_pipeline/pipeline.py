@@ -112,7 +112,7 @@ class TrainingPipeline:
             raise ConfigError("a forced promotion must have a reason, found an empty one")
         if workers < 1:
             raise ConfigError(f"workers must be at least 1, found {workers}")
-        require_usable(self.workspace)
+        require_usable(self.workspace.settings)
         log = _RunLog(len(self.workspace.lifecycle()), progress)
         if workers == 1:
             build_in_turn(self.workspace, log)

@@ -84,8 +84,8 @@ class StudyObjective:
         """Train one member on a prepared inner fold and walk its test window."""
         settings, part = self.workspace.settings, prepared.part
         rows = part.rows
-        split = search_space(self.workspace).split(params)
-        model = model_config(self.workspace, rows.n_features, len(rows.symbols), **split.model)
+        split = search_space(settings).split(params)
+        model = model_config(settings, rows.n_features, len(rows.symbols), **split.model)
         training = replace(
             settings.build(TrainingConfig, "training", **split.training),
             pretrain_epochs=self.config.pretrain_epochs,

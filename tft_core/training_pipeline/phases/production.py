@@ -62,7 +62,7 @@ def production_fold(
     study = workspace.artifacts.read(
         "optuna_study", study_key(key, workspace.plan, workspace.retune_every)
     ).json("study.json")
-    params = {"default": default_params(workspace), "tuned": study["best_params"]}
+    params = {"default": default_params(workspace.settings), "tuned": study["best_params"]}
     saved: dict[str, str] = {}
     directories: dict[str, Path] = {}
     histories = []
@@ -134,8 +134,8 @@ def _train(
     label: str,
 ) -> tuple[EnsembleResult, XTrendConfig, PositionConfig, TrainingConfig]:
     settings = workspace.settings
-    split = search_space(workspace).split(params)
-    model = model_config(workspace, part.rows.n_features, len(part.rows.symbols), **split.model)
+    split = search_space(settings).split(params)
+    model = model_config(settings, part.rows.n_features, len(part.rows.symbols), **split.model)
     training = settings.build(TrainingConfig, "training", **{**split.training, **overrides})
     positions = settings.build(PositionConfig, "positions", **split.positions)
     result = train_ensemble(

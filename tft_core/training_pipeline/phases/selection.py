@@ -105,7 +105,7 @@ def exploration_fold(
         part.rows,
         part.fit,
         part.validation,
-        model_config(workspace, len(kept), len(part.rows.symbols)),
+        model_config(workspace.settings, len(kept), len(part.rows.symbols)),
         training,
         exploration,
         positions=settings.build(PositionConfig, "positions"),

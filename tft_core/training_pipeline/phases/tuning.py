@@ -29,7 +29,7 @@ def optuna_study(
         draft.write_json("study.json", {"study": used})
         draft.summary.update(study=used, is_pointer=True)
         return
-    default = default_params(workspace)
+    default = default_params(workspace.settings)
     if "tuning" in workspace.skip:
         draft.write_json(
             "study.json",
@@ -45,7 +45,7 @@ def optuna_study(
         partial(StudyObjective, workspace, key, config),
         settings.studies_url,
         f"{MODEL_TYPE}-{key}",
-        defaults=default_values(workspace),
+        defaults=default_values(workspace.settings),
         identity=study_identity(workspace, key),
     )
     result = tuner.tune(
