@@ -3,6 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.oracles import tft_equations as tft
 from tft_core.models import folded
 from tft_core.models.variable_selection import (
     GrnSelection,
@@ -174,20 +175,19 @@ def test_the_folded_paper_form_is_equation_13(inputs) -> None:
     torch.testing.assert_close(module.weights(x, group, side), w, atol=1e-12, rtol=0)
 
 
-def test_the_batched_tft_form_equals_a_loop_of_grns(inputs) -> None:
+def test_the_batched_tft_form_is_its_papers_equations_2_to_8(inputs) -> None:
     x, group, side = inputs
     module = GrnSelection(V, H, D, D, 0.3).eval()
-    w = module.weights(x, group, side)
-    expected = torch.zeros(N, D)
-    for j in range(V):
-        e = x[:, j : j + 1] * module.embed_slope[j] + module.embed_shift[j]
-        inner = F.elu(e @ module.fc1[j] + module.fc1_bias[j]) @ module.fc2[j] + module.fc2_bias[j]
-        value, gate = (inner @ module.gate[j] + module.gate_bias[j]).chunk(2, dim=1)
-        summed = e @ module.skip[j] + module.skip_bias[j] + value * torch.sigmoid(gate)
-        centred = summed - summed.mean(dim=1, keepdim=True)
-        normed = centred / torch.sqrt((centred**2).mean(dim=1, keepdim=True) + 1e-5)
-        expected += w[:, j : j + 1] * (normed * module.gain[j] + module.offset[j])
-    torch.testing.assert_close(module(x, group, side), expected, atol=1e-9, rtol=0)
+    with torch.no_grad():
+        for parameter in module.parameters():  # none is left at an initial 0 or 1
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    w = {name: tensor.detach().numpy() for name, tensor in module.state_dict().items()}
+    x_np, c = x.numpy(), side[group].numpy()
+    for got, expected in (
+        (module.weights(x, group, side), tft.selection_weights(w, x_np, c)),
+        (module(x, group, side), tft.variable_selection(w, x_np, c)),
+    ):
+        np.testing.assert_allclose(got.detach().numpy(), expected, atol=1e-12, rtol=1e-10)
 
 
 @pytest.mark.parametrize("form", [PaperSelection, GrnSelection])
