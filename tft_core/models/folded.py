@@ -116,11 +116,12 @@ class FoldedBatch(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         h = x.new_empty(len(x), slope.shape[1] + 1, x.shape[1])
         moments = x.new_empty(len(x), h.shape[1], h.shape[1])
+        line = F.pad(torch.stack([slope, shift], dim=2), (0, 0, 0, 1))
+        line[:, -1, 1] = 1.0  # of the constant unit: ELU(0·x + 1)
+        x_and_one = torch.stack([x, torch.ones_like(x)], dim=1)
         for some in _blocks(h):
-            own, at = h[some], slope[some, :, None]
-            torch.addcmul(shift[some, :, None], at, x[some, None], out=own[:, :-1])
-            F.elu_(own[:, :-1])
-            own[:, -1] = 1.0
+            own = torch.bmm(line[some], x_and_one[some], out=h[some])
+            _elu_(own)
             counted = own if is_real is None else own * is_real
             torch.bmm(counted, own.transpose(1, 2), out=moments[some])
         n_rows = x.shape[1] if is_real is None else is_real.sum()
@@ -143,7 +144,7 @@ class FoldedBatch(torch.autograd.Function):
                 weights = folded.index_select(0, p.variables).flatten(0, 1)
                 torch.mm(part.flatten(0, 1).t(), weights, out=out[p.rows])
             out.div_(ctx.share)
-        ctx.save_for_backward(x, h, mix, gain, is_real, mean, cov, scale, folded, *seen)
+        ctx.save_for_backward(x_and_one, h, mix, gain, is_real, mean, cov, scale, folded, *seen)
         ctx.mark_non_differentiable(mean, cov)
         return out, mean, cov
 
@@ -153,7 +154,7 @@ class FoldedBatch(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch names no arguments
         ctx: Any, g: Tensor, *_: Tensor
     ) -> tuple[Tensor | None, ...]:
-        x, h, mix, gain, is_real, mean, cov, scale, folded, *seen = ctx.saved_tensors
+        x_and_one, h, mix, gain, is_real, mean, cov, scale, folded, *seen = ctx.saved_tensors
         n_rows = h.shape[2] if is_real is None else is_real.sum()
         ratio = gain / scale
         if ctx.pieces is not None:
@@ -169,7 +170,7 @@ class FoldedBatch(torch.autograd.Function):
         d_cov = (2.0 * d_square / n_rows)[:, None, None] * (mix @ mix.transpose(1, 2))
         d_mean = (folded[:, :-1] @ g_shown.transpose(1, 2)) / -n_rows - d_cov @ mean[:, :, None]
         through = torch.cat([d_cov, d_mean], dim=2)
-        d_line = x.new_empty(len(x), 2, mix.shape[1])
+        d_line = mix.new_empty(len(mix), 2, mix.shape[1])
         for some in _blocks(h):
             dh = torch.bmm(through[some], h[some])
             if is_real is not None:
@@ -177,17 +178,26 @@ class FoldedBatch(torch.autograd.Function):
             if ctx.pieces is None:
                 back = (folded[some, :-1].flatten(0, 1) @ g.t()).view_as(dh)
                 dh.add_(back if ctx.shown is None else back.mul_(ctx.shown[some, None]))
-            d_line[some] = _through_units(dh, h[some], x[some])
+            d_line[some] = _through_units(dh, h[some], x_and_one[some])
         if ctx.pieces is not None:
             for p, part in zip(ctx.pieces, seen, strict=True):
                 weights = folded[:, :-1].index_select(0, p.variables)
                 back = (weights.flatten(0, 1) @ g[p.rows].t()).view(
                     *weights.shape[:2], part.shape[2]
                 )
-                own = x[:, p.rows].index_select(0, p.variables)
+                own = x_and_one[:, :, p.rows].index_select(0, p.variables)
                 d_line.index_add_(0, p.variables, _through_units(back, part, own))
         d_slope, d_shift = d_line.unbind(1)
         return None, d_slope, d_shift, d_mix, d_ratio / scale, None, None
+
+
+def _elu_(z: Tensor) -> None:
+    """ELU in place. On a CPU as max(z, e^min(z, 0) − 1), which is within 6e-8 of it (float32)
+    and takes a third of the time of ``F.elu_``, whose kernel computes expm1."""
+    if z.device.type != "cpu":
+        F.elu_(z)
+        return
+    torch.maximum(z, torch.clamp(z, max=0.0).exp_().sub_(1.0), out=z)
 
 
 def _blocks(h: Float[Tensor, "variable unit row"]) -> list[slice]:
@@ -214,9 +224,8 @@ def _sums(
 def _through_units(
     dh: Float[Tensor, "variable unit row"],
     h: Float[Tensor, "variable unit_and_one row"],
-    x: Float[Tensor, "variable row"],
+    x_and_one: Float[Tensor, "variable 2 row"],
 ) -> Float[Tensor, "variable 2 unit"]:
     """Gradients of slope and shift from that of the hidden units, which is overwritten."""
     torch.ops.aten.elu_backward.grad_input(dh, 1.0, 1.0, 1.0, True, h[:, :-1], grad_input=dh)
-    line = torch.stack([x, torch.ones_like(x)], dim=1)
-    return torch.bmm(line, dh.transpose(1, 2))
+    return torch.bmm(x_and_one, dh.transpose(1, 2))
