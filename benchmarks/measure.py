@@ -36,6 +36,9 @@ class StepCase:
     share_rows: bool = True
     """True: minibatches as training makes them on ``n_assets`` histories. False: every window
     has rows of its own, and an asset of its own."""
+    every_day: bool = False
+    """A window ends at every (asset, day) and bears loss there alone, as windows of the other
+    libraries' data sets do. False: windows overlap in their warm-up only."""
     n_assets: int = 30
     threads: int = 2
     steps: int = 16
@@ -46,7 +49,7 @@ class StepCase:
 
     @property
     def warmup(self) -> int:
-        return self.seq_len // 3
+        return self.seq_len - 1 if self.every_day else self.seq_len // 3
 
     def model(self) -> XTrendConfig:
         n_assets = self.n_assets if self.share_rows else self.steps * self.batch_size
@@ -152,7 +155,8 @@ def make_rows(case: StepCase, model: XTrendConfig) -> tuple[RowTable, np.ndarray
     """Noise of the right shape, and which rows bear loss.
 
     Without shared rows an asset is as long as a window and its last row alone bears loss, as
-    in the other libraries' one-step forecasts; positions are computed at all its steps.
+    in the other libraries' one-step forecasts; positions are computed at all its steps. With a
+    window at every day the first of them is a whole one.
     """
     tile = model.seq_len - model.warmup
     if case.share_rows:
@@ -161,12 +165,16 @@ def make_rows(case: StepCase, model: XTrendConfig) -> tuple[RowTable, np.ndarray
         # fewer than the steps can hold, so that few epochs spill over into one step more
         n_windows = 0.97 * case.steps * case.batch_size / n_assets
         n_days = round(n_windows * tile) - (tile - 1) + 2
+        n_days += model.warmup if case.every_day else 0
     else:
         n_assets, n_days = case.steps * case.batch_size, model.seq_len + 2
     rows = noise_rows(n_assets, n_days, case.n_features)
     loss_rows = rows.can_bear_loss.copy()
+    by_asset = loss_rows.reshape(n_assets, n_days)
     if not case.share_rows:
-        loss_rows.reshape(n_assets, n_days)[:, :-3] = False
+        by_asset[:, :-3] = False
+    elif case.every_day:
+        by_asset[:, : model.warmup] = False
     return rows, loss_rows
 
 

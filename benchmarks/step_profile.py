@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import SEED, StepCase, make_rows
-from benchmarks.train_step import IN_CONTEXT, SHARED
+from benchmarks.train_step import IN_CONTEXT, TRAINING
 from tft_core.models.batching import RowTensors
 from tft_core.models.losses import LossTerms, Targets, training_loss
 from tft_core.models.network import Batch, XTrend
@@ -51,7 +51,7 @@ PLAN_JOB = StepCase(
     batch_size=2,
     steps=16,
 )
-CASES = {"alone": SHARED, "contexts": IN_CONTEXT, "plan-job": PLAN_JOB}
+CASES = {"alone": TRAINING, "contexts": IN_CONTEXT, "plan-job": PLAN_JOB}
 
 
 @dataclass(frozen=True, slots=True)
