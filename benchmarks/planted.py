@@ -34,25 +34,36 @@ NETWORK = XTrendConfig(
 
 
 def planted_rows(
-    seed: int, n_features: int, ic: float, n_days: int, *, non_linear: bool = False
+    seed: int,
+    n_features: int,
+    ic: float,
+    n_days: int,
+    *,
+    non_linear: bool = False,
+    n_assets: int = N_ASSETS,
+    common: float = 0.0,
 ) -> RowTable:
     """One data set of the family.
 
     Args:
         ic: Correlation of the planted signal with the next return; 0 plants nothing.
+        common: Share of the noise's variance that is one factor of all assets.
         non_linear: sign(x₀)x₁ + max(|x₂| − 1, 0) + .8 x₃·1[x₄ > 0] − .7 x₅ for β'x.
     """
     rng = np.random.default_rng([seed, 77])
-    x = rng.standard_normal((N_ASSETS, n_days, n_features))
+    x = rng.standard_normal((n_assets, n_days, n_features))
     for day in range(1, n_days):
         x[:, day] *= np.sqrt(1.0 - AUTOCORRELATION**2)
         x[:, day] += AUTOCORRELATION * x[:, day - 1]
     n = len(BETA)
     x[..., n : 2 * n] = CLONE_RHO * x[..., :n] + np.sqrt(1.0 - CLONE_RHO**2) * x[..., n : 2 * n]
     signal = _non_linear(x) if non_linear else x[..., :n] @ BETA / np.sqrt((BETA**2).sum())
-    y = ic * signal + np.sqrt(1.0 - ic**2) * rng.standard_normal(signal.shape)
+    noise = rng.standard_normal(signal.shape)
+    if common > 0.0:
+        noise = np.sqrt(1.0 - common) * noise + np.sqrt(common) * rng.standard_normal(n_days)
+    y = ic * signal + np.sqrt(1.0 - ic**2) * noise
     y[:, -2:] = np.nan
-    asset, day = np.divmod(np.arange(N_ASSETS * n_days), n_days)
+    asset, day = np.divmod(np.arange(n_assets * n_days), n_days)
     return RowTable(
         features=x.reshape(-1, n_features).astype(np.float32),
         coverage=np.ones(len(asset), dtype=np.float32),
@@ -62,9 +73,9 @@ def planted_rows(
         sigma=np.full(len(asset), SIGMA_DAILY),
         cost_rate=np.zeros(len(asset)),
         dates=pd.bdate_range("2000-01-03", periods=n_days),
-        symbols=tuple(f"A{i}" for i in range(N_ASSETS)),
+        symbols=tuple(f"A{i}" for i in range(n_assets)),
         feature_names=tuple(f"f{j:03d}" for j in range(n_features)),
-        asset_start=np.arange(N_ASSETS + 1) * n_days,
+        asset_start=np.arange(n_assets + 1) * n_days,
     )
 
 
