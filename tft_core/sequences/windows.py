@@ -108,7 +108,7 @@ def minibatches(
     """Shuffle windows into near-equal minibatches of short runs of neighbouring windows.
 
     Neighbours share rows, which are then encoded once; runs are at most four windows long
-    and at most a sixteenth of the batch, so a batch still sees many assets and dates.
+    and at most an eighth of the batch, so a batch still sees many assets and dates.
 
     Args:
         batch_size: Most windows in a minibatch.
@@ -130,7 +130,7 @@ def minibatches(
             "min_steps_per_epoch"
         )
     if together is None:
-        run = max(1, min(4, n // n_batches // 16)) if run_length is None else run_length
+        run = max(1, min(4, n // n_batches // 8)) if run_length is None else run_length
         starts = np.arange(0, n, run)
         rng.shuffle(starts)
         order = (starts[:, None] + np.arange(run)).ravel()

@@ -63,7 +63,7 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="fold",
         upstream=(("prefiltered_features", "same"), ("mega_features", "upto")),
         sections=("selection", "exploration", "model", "training", "positions", "costs"),
-        code_version="5",
+        code_version="6",
         trains=True,
     ),
     AssetSpec(
@@ -78,7 +78,7 @@ GRAPH: tuple[AssetSpec, ...] = (
         partitions="fold",
         upstream=(("vsn_stability_report", "before"), ("mega_features", "upto")),
         sections=("tuning", "selection", "model", "training", "positions", "costs"),
-        code_version="6",
+        code_version="7",
         trains=True,
     ),
     AssetSpec(
@@ -90,7 +90,7 @@ GRAPH: tuple[AssetSpec, ...] = (
             ("mega_features", "upto"),
         ),
         sections=("model", "training", "positions", "costs"),
-        code_version="4",
+        code_version="5",
         trains=True,
     ),
     AssetSpec(
