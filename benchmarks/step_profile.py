@@ -248,9 +248,11 @@ class Step:
         n, v, h, d = len(batch.x), config.n_features, config.vsn_hidden, config.d_hidden
         # rows lie asset by asset here, so that products leave out what the masks hide
         share = 1.0 - config.vsn_dropout if config.vsn == "identified" else 1.0
-        flops = share * 6.0 * n * v * h * d  # out, ∂h, T
-        flops += 4.0 * n * v * h**2 + 2.0 * n * v * h  # covariance there and back; slope
-        flops += share * 4.0 * n * v * d + 6.0 * v * h**2 * d  # the constant unit; scales
+        unit = 2.0 * n * v  # one number of each hidden unit, times one, summed; h and a constant
+        flops = unit * share * ((h + 1) * d + (h + 1) * d + h * d)  # out, T, ∂h
+        flops += unit * ((h + 1) ** 2 + h * (h + 1))  # covariance there and back
+        flops += unit * 2 * (h + 1 + h + share * h)  # the line a·x + c there and back
+        flops += 6.0 * v * h**2 * d  # scales
         moved = FLOAT * (4.0 * n * v + 2.0 * n * v * h + 3.0 * v * h * d + 2.0 * n * d)
         return Part(
             "VSN",
