@@ -63,6 +63,27 @@ def test_costs_of_an_instrument_that_are_told_later_make_its_features_stale(tmp_
     assert workspace.is_fresh(*FEATURES)
 
 
+def test_instruments_that_no_table_of_costs_knows_are_named(tmp_path):
+    workspace = opened(tmp_path)
+    with MarketDataStore(workspace.settings.store_path) as store:
+        facts = {
+            "symbol": ["S00", "S01"],
+            "asset_class": ["equity", "meme"],
+            "cost_bps": [np.nan] * 2,
+        }
+        store.set_instruments(pd.DataFrame(facts))
+    tables = {"costs": {"bps": {"equity": 3.0}}}
+    settings = replace(workspace.settings, sections={**workspace.settings.sections, **tables})
+    found = Workspace.open(settings).build(*FEATURES).findings
+    named = [f.values["symbols"] for f in found if f.code == "costs_are_named.default"]
+    assert len(named) == 1
+    assert "S01" in named[0]
+    assert "S00" not in named[0]
+    # without a table the default is what was asked for
+    codes = [f.code for f in workspace.build(*FEATURES).findings]
+    assert "costs_are_named.default" not in codes
+
+
 def test_an_exchange_that_is_told_later_makes_the_bars_off_its_calendar_known(tmp_path):
     workspace = opened(tmp_path)
     with MarketDataStore(workspace.settings.store_path) as store:

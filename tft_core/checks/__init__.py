@@ -9,6 +9,7 @@ from tft_core.checks.gate import (
 )
 from tft_core.checks.rules import (
     bars_are_sane,
+    costs_are_named,
     features_are_covered,
     selection_is_above_chance,
     training_converged,
@@ -21,6 +22,7 @@ __all__ = [
     "GateVerdict",
     "Severity",
     "bars_are_sane",
+    "costs_are_named",
     "errors_among",
     "features_are_covered",
     "gate_verdict",

@@ -132,6 +132,27 @@ def features_are_covered(
     return []
 
 
+def costs_are_named(by_default: list[str], n_symbols: int, default_bps: float) -> list[Finding]:
+    """No instrument is charged the default for want of its asset class in ``[costs]``.
+
+    Args:
+        by_default: Symbols that bring no cost and whose class ``[costs]`` does not name.
+        default_bps: What they are charged, in basis points of traded notional.
+    """
+    if not by_default:
+        return []
+    return [
+        Finding(
+            "costs_are_named.default",
+            "warn",
+            f"{len(by_default)} of {n_symbols} symbols are charged costs.default_bps = "
+            f"{default_bps:g}: {first_few(by_default)}; name their asset classes in [costs.bps] or "
+            "[costs.vol], or give them costs with `tft ingest --instruments`",
+            {"symbols": by_default},
+        )
+    ]
+
+
 def training_converged(histories: pd.DataFrame) -> list[Finding]:
     """Every member trained to finite losses and, at some epoch, a finite validation Sharpe.
 

@@ -234,6 +234,11 @@ CHECKS: dict[str, tuple[CheckSpec, ...]] = {
             blocking=False,
             description="Enough features have values on the partition's rows.",
         ),
+        CheckSpec(
+            name="costs_are_named",
+            blocking=False,
+            description="No instrument is charged the default for want of its class in [costs].",
+        ),
     ),
     "exploration_fold": (
         CheckSpec(

@@ -9,6 +9,7 @@ import pytest
 from tft_core.checks import (
     Finding,
     bars_are_sane,
+    costs_are_named,
     errors_among,
     features_are_covered,
     selection_is_above_chance,
@@ -91,6 +92,14 @@ def test_coverage_is_judged_by_the_share_of_absent_features() -> None:
     assert figures(found[0]) == {"n_absent": 6, "n_features": 10}
     assert coded(features_are_covered(full * 0)) == {"features_are_covered.none_covered": "error"}
     assert coded(features_are_covered(full[:0])) == {"features_are_covered.no_features": "error"}
+
+
+def test_symbols_that_are_charged_the_default_are_named() -> None:
+    assert costs_are_named([], 3, 2.0) == []
+    found = costs_are_named(["B", "C"], 3, 2.0)
+    assert coded(found) == {"costs_are_named.default": "warn"}
+    assert found[0].message.startswith("2 of 3 symbols are charged costs.default_bps = 2: B, C;")
+    assert figures(found[0]) == {"symbols": ["B", "C"]}
 
 
 def history(**change: object) -> pd.DataFrame:

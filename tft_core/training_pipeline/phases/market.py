@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tft_core.checks import Finding, bars_are_sane, features_are_covered
+from tft_core.checks import Finding, bars_are_sane, costs_are_named, features_are_covered
 from tft_core.data.panel import MarketPanel
 from tft_core.data.quality import quality_summary
 from tft_core.data.universe import Universe, UniverseConfig
@@ -88,8 +88,8 @@ def mega_features(
         inputs_hash = feature_inputs(workspace, store, key)
     offset = risk.dates.get_indexer(panel.dates)
     returns, sigma = risk.returns[offset], risk.sigma_daily[offset]
-    bps, vol = instrument_costs(instruments, workspace.settings.build(CostConfig, "costs"))
-    cost = cost_rates(sigma, bps, vol)
+    costs = workspace.settings.build(CostConfig, "costs")
+    cost = cost_rates(sigma, *instrument_costs(instruments, costs))
     has_session = np.isfinite(returns)
     time, asset = np.nonzero(has_session)
     draft.write_frame("features.parquet", panel.to_frame())
@@ -123,6 +123,10 @@ def mega_features(
         pd.DataFrame({"group": by_group.index, "mean_coverage": by_group.to_numpy()}),
     )
     draft.findings.extend(features_are_covered(coverage))
+    traded = instruments[has_session.any(axis=0)]
+    draft.findings.extend(
+        costs_are_named(charged_by_default(traded, costs), len(traded), costs.default_bps)
+    )
     progress(f"mega_features {key}: audit of causality and finite history")
     draft.findings.extend(_audit(builder, audited, len(panel.dates), series, tables))
     by_symbol = symbol_group_coverage(panel.values, has_session, panel.symbols, builder)
@@ -161,6 +165,19 @@ def instrument_costs(
     vol = np.where(np.isnan(own_vol) & np.isnan(own_bps), class_vol, own_vol)
     bps = np.where(np.isnan(own_bps), class_bps, own_bps)
     return np.where(np.isnan(bps), config.default_bps, bps), vol
+
+
+def charged_by_default(instruments: pd.DataFrame, config: CostConfig) -> list[str]:
+    """Symbols without costs of their own whose class no table of ``[costs]`` names.
+
+    None where there are no tables: then the default is what was asked for.
+    """
+    named = {*(config.bps or {}), *(config.vol or {})}
+    if not named:
+        return []
+    is_bare = instruments[["cost_bps", "cost_vol"]].isna().all(axis=1)
+    is_unnamed = ~instruments["asset_class"].isin(list(named))
+    return [str(symbol) for symbol in instruments.index[is_bare & is_unnamed]]
 
 
 def feature_coverage(
