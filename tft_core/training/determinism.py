@@ -1,5 +1,6 @@
 """Pins what decides whether the same seed gives the same weights, and puts it back."""
 
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,8 +35,9 @@ def pinned(seed: int, threads: int, device: str = "cpu") -> Iterator[None]:
     The caller's generator state, thread count and flags are restored at the end.
 
     Raises:
-        ConfigError: There is no such device.
+        ConfigError: There is no such device, or OpenMP may start fewer threads than these.
     """
+    _require_threads(threads)
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(
             f"training.device must be one of this machine, found {device!r} with a torch "
@@ -59,3 +61,23 @@ def pinned(seed: int, threads: int, device: str = "cpu") -> Iterator[None]:
             torch.use_deterministic_algorithms(strict_before, warn_only=warn_before)
             setattr(strictness, FILL, fill_before)
             torch.set_num_threads(threads_before)
+
+
+def _require_threads(threads: int) -> None:
+    """Refuse settings of OpenMP under which it may start fewer threads than it was asked for.
+
+    oneDNN's LSTM in training divides its work by the threads asked for: what the missing ones
+    should have done is left undone, and the numbers are wrong without a word.
+    """
+    limit = os.environ.get("OMP_THREAD_LIMIT", "")
+    if limit.isdigit() and int(limit) < threads:
+        raise ConfigError(
+            f"training.threads must be at most $OMP_THREAD_LIMIT, found {threads} and {limit}; "
+            "lower training.threads, or unset $OMP_THREAD_LIMIT"
+        )
+    dynamic = os.environ.get("OMP_DYNAMIC", "").strip().lower()
+    if threads > 1 and dynamic not in ("", "0", "false"):
+        raise ConfigError(
+            f"$OMP_DYNAMIC must be false where training.threads is {threads}, found {dynamic}; "
+            "unset it, or set training.threads to 1"
+        )

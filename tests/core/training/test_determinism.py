@@ -38,3 +38,28 @@ def test_the_instruction_set_that_chose_the_kernels_is_told() -> None:
         "machine": platform.machine(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        (
+            "OMP_THREAD_LIMIT",
+            "1",
+            r"training.threads must be at most \$OMP_THREAD_LIMIT, found 2 and 1",
+        ),
+        (
+            "OMP_DYNAMIC",
+            "TRUE",
+            r"\$OMP_DYNAMIC must be false where training.threads is 2, found true",
+        ),
+    ],
+)
+def test_an_openmp_that_may_start_fewer_threads_is_refused(
+    name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pinned(1, threads=1):
+        pass
+    with pytest.raises(ConfigError, match=said), pinned(1, threads=2):
+        pass

@@ -123,7 +123,7 @@ def mega_features(
         pd.DataFrame({"group": by_group.index, "mean_coverage": by_group.to_numpy()}),
     )
     draft.findings.extend(features_are_covered(coverage))
-    traded = instruments[has_session.any(axis=0)]
+    traded = instruments.iloc[np.flatnonzero(has_session.any(axis=0))]
     draft.findings.extend(
         costs_are_named(charged_by_default(traded, costs), len(traded), costs.default_bps)
     )
