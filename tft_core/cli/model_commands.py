@@ -10,6 +10,7 @@ import pandas as pd
 import tomlkit
 
 from tft_core.checkpoint_manager import CheckpointManager
+from tft_core.checkpoint_manager.atomic import replace_file
 from tft_core.cli.answer import Answer, table
 from tft_core.cli.progress import progress_bar
 from tft_core.config import Settings, load_settings
@@ -183,7 +184,7 @@ def _write_windows(settings: Settings, n_windows: int) -> None:
     overlay = document["profile"][settings.profile].get("folds", {})
     section = overlay if "n_windows" in overlay else document["folds"]
     section["n_windows"] = n_windows
-    settings.path.write_text(tomlkit.dumps(document), encoding="utf-8")
+    replace_file(settings.path.resolve(), tomlkit.dumps(document).encode("utf-8"))
 
 
 def _pipeline(

@@ -88,7 +88,8 @@ class StrategyRegistry:
             try:
                 strategy = _created(load())
                 self.register(strategy)
-            except Exception as error:  # noqa: BLE001 - foreign code: reported, others go on
+            # foreign code, which may also call sys.exit: reported, others go on
+            except (Exception, SystemExit) as error:  # noqa: BLE001
                 self.problems.append(Problem(source, f"{type(error).__name__}: {error}"))
                 logger.error("strategy %s could not be loaded: %s", source, error)
                 continue

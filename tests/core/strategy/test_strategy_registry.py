@@ -20,6 +20,7 @@ def modules(tmp_path, monkeypatch):
         "plug_good": GOOD,
         "plug_import": "import a_module_that_is_not_there",
         "plug_raises": "def create_strategy():\n    raise RuntimeError('no licence')",
+        "plug_exits": "import sys\nsys.exit('no licence')",
         "plug_empty": "",
         "plug_wrong": "def create_strategy():\n    return 42",
         "plug_same_id": GOOD,
@@ -56,11 +57,12 @@ def test_broken_strategies_are_reported_and_the_others_load(modules):
     added = registry.discover(modules)
     assert added == ["s_tft_x_trend_v1", "found"]
     errors = {problem.source: problem.error for problem in registry.problems}
-    assert set(errors) == {"plug_import", "plug_raises", "plug_empty", "plug_wrong", "plug_same_id"}
+    assert set(errors) == set(modules) - {"plug_good"}
     assert (
         "ModuleNotFoundError: No module named 'a_module_that_is_not_there'" in errors["plug_import"]
     )
     assert errors["plug_raises"] == "RuntimeError: no licence"
+    assert errors["plug_exits"] == "SystemExit: no licence"
     assert "must define create_strategy(), found none" in errors["plug_empty"]
     assert "must be unique" in errors["plug_same_id"]
 
