@@ -111,6 +111,13 @@ def test_nights_are_caught_up_in_order_and_done_once(workspace, monkeypatch, cap
     assert np.isfinite(tracked.daily["net"]).all()
     assert 0 < len(tracked.daily) < 5  # the newest decisions have no label yet
 
+    # the bars are years old: nobody can have traded these at the close that they count from
+    assert tracked.late[0] == LAST.date()
+    monkeypatch.setattr("tft_core.cli.signal_commands.load_settings", lambda: workspace.settings)
+    capsys.readouterr()
+    assert main(["track"]) == 0
+    assert f"late: {len(tracked.late)} sessions ({LAST.date()}, " in capsys.readouterr().out
+
     fills = pd.DataFrame({"session": [str(LAST.date())], "symbol": ["S00"], "price": [1.0]})
     with MarketDataStore(workspace.settings.store_path, read_only=True) as store:
         entry = store.bars(["S00"], days[0].date(), days[0].date())["close"].iloc[0]

@@ -7,7 +7,7 @@ import pandas as pd
 
 from tft_core.cli.answer import Answer, table
 from tft_core.config import load_settings
-from tft_core.errors import ConfigError, DataError
+from tft_core.errors import ConfigError, DataError, first_few
 from tft_core.schema import finite_or_none
 from tft_core.strategy.ledger import Ledger
 
@@ -75,6 +75,12 @@ def track(arguments: Namespace) -> Answer:
         "fill slippage: "
         + ("unknown (give --fills)" if slippage is None else f"{slippage:.2f} bps of traded size")
     )
+    if report.late:
+        named = first_few([day.isoformat() for day in report.late])
+        text += (
+            f"\nlate: {len(report.late)} sessions ({named}) were published after the close at "
+            "which they count as entered; nobody can have traded them so"
+        )
     for alarm in report.alarms:
         text += f"\nALARM: {alarm.name} {alarm.value:.2e} lies outside its band"
     data = {
@@ -85,6 +91,7 @@ def track(arguments: Namespace) -> Answer:
         "fill_slippage_bps": slippage,
         "first": report.first,
         "last": report.last,
+        "late": list(report.late),
     }
     return Answer(data, text, exit_code=1 if report.alarms else 0)
 

@@ -5,12 +5,15 @@ be compared; ``evidence.tracking`` makes the bands.
 """
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from tft_core.config import Settings
+from tft_core.data.calendar import session_close, sessions
 from tft_core.data.panel import own_session_shift
 from tft_core.errors import DataError
 from tft_core.evidence.tracking import Tracked, track
@@ -19,6 +22,7 @@ from tft_core.features.panel import FeaturePanel
 from tft_core.positions import CostConfig, PositionConfig, cost_rates
 from tft_core.strategy.ledger import Ledger
 from tft_core.strategy_adapter import STRATEGY_ID
+from tft_core.training_pipeline.config import OperationsConfig
 from tft_core.training_pipeline.graph import UNPARTITIONED_KEY
 from tft_core.training_pipeline.nightly import LIVE_CAUSES
 from tft_core.training_pipeline.phases.market import instrument_costs
@@ -27,6 +31,8 @@ from tft_core.training_pipeline.rows import FoldData
 from tft_core.training_pipeline.workspace import Workspace
 
 FIGURES = ("net", "information_coefficient", "lag_slippage")
+LONGEST_PAUSE = timedelta(days=15)
+"""Within it every exchange trades again."""
 MIN_ASSETS = 3
 """Assets that a day's cross-sectional correlation needs."""
 
@@ -42,6 +48,8 @@ class TrackReport:
     """Paid beyond the assumed close of t+1, per traded notional; NaN without fills."""
     first: date | None
     last: date | None
+    late: tuple[date, ...] = ()
+    """Sessions published after the close at which they count as entered: nobody traded them so."""
 
     @property
     def alarms(self) -> tuple[Tracked, ...]:
@@ -81,7 +89,8 @@ def track_published(
         track(n, live[n].to_numpy(), record[n].to_numpy(), level=level) for n in FIGURES
     )
     slippage = float("nan") if fills is None else _fill_slippage_bps(workspace, fills, held)
-    return TrackReport(tracked, live, slippage, first, last)
+    late = published_late(_live_heads(workspace, n_sessions), workspace.settings)
+    return TrackReport(tracked, live, slippage, first, last, late)
 
 
 def published_positions(workspace: Workspace, n_sessions: int | None = None) -> pd.DataFrame:
@@ -89,13 +98,43 @@ def published_positions(workspace: Workspace, n_sessions: int | None = None) -> 
     if not workspace.settings.ledger_path.exists():
         return pd.DataFrame()
     with Ledger(workspace.settings.ledger_path) as ledger:
-        heads = ledger.publications(STRATEGY_ID, revision="first")
         rows = ledger.positions(STRATEGY_ID, revision="first")
-    live = heads.loc[heads["cause"].isin(LIVE_CAUSES), "session"].sort_values()
-    chosen = rows[rows["session"].isin(live.iloc[-n_sessions:] if n_sessions else live)]
+    chosen = rows[rows["session"].isin(_live_heads(workspace, n_sessions)["session"])]
     wide = chosen.pivot(index="session", columns="symbol", values="position").astype(float)
     wide.index = pd.DatetimeIndex(wide.index)
     return wide.sort_index()
+
+
+def published_late(heads: pd.DataFrame, settings: Settings) -> tuple[date, ...]:
+    """Sessions whose publication came after the close of the next one, oldest first.
+
+    Args:
+        heads: ``session`` and ``published_at`` of each publication, as the ledger has them.
+    """
+    operations = settings.build(OperationsConfig, "operations")
+    sessions_of_heads = [date.fromisoformat(day) for day in heads["session"]]
+    moments = [datetime.fromisoformat(moment) for moment in heads["published_at"]]
+    return tuple(
+        session
+        for session, moment in zip(sessions_of_heads, moments, strict=True)
+        if moment > _entry_close(operations, session)
+    )
+
+
+def _entry_close(operations: OperationsConfig, session: date) -> datetime:
+    """Close of the session after; midnight behind it where no calendar tells its hour."""
+    after = sessions(operations.exchange, session + timedelta(days=1), session + LONGEST_PAUSE)
+    entry = after[0].date()
+    midnight = datetime.combine(entry + timedelta(days=1), time.min, ZoneInfo(operations.timezone))
+    return session_close(operations.exchange, entry) or midnight
+
+
+def _live_heads(workspace: Workspace, n_sessions: int | None) -> pd.DataFrame:
+    """First publications of live sessions, oldest first."""
+    with Ledger(workspace.settings.ledger_path) as ledger:
+        heads = ledger.publications(STRATEGY_ID, revision="first")
+    live = heads[heads["cause"].isin(LIVE_CAUSES)].sort_values("session")
+    return live.iloc[-n_sessions:] if n_sessions else live
 
 
 def recorded_days(workspace: Workspace) -> pd.DataFrame:
