@@ -182,13 +182,13 @@ def build_missing(
     if not direct:
         log("Nothing upstream is missing or stale.")
         return []
+    require_usable(workspace.settings)
     log(
         f"{len(direct)} partitions are missing or stale ({_counted(direct)}); with what lies "
         f"downstream of them at most {at_most} builds."
     )
     job = defs.resolve_implicit_global_asset_job_def()
     tags = {PARENT_TAG: parent_run_id, PROCESS_TAG: process_name()}
-    require_usable(workspace.settings)
     durations, built, begun = durations_so_far(instance), [], time.monotonic()
     for position, asset in enumerate(UPSTREAM):
         todo = needs(instance, defs, workspace, asset)
