@@ -66,7 +66,8 @@ def test_what_serving_sees_in_volume_and_calendar_counts_in_a_record_too(model, 
     assert np.isnan(made.raw[-2, :2]).all()
     np.testing.assert_array_equal(made.positions[-2, :2], made.positions[-3, :2])
     assert (clean.positions[-2, :2] != clean.positions[-3, :2]).all()
-    np.testing.assert_array_equal(made.positions[:, 2:], clean.positions[:, 2:])
+    # two rows fewer in the batch may be another kernel, which rounds in another order
+    np.testing.assert_allclose(made.positions[:, 2:], clean.positions[:, 2:], rtol=0, atol=1e-6)
 
 
 def test_only_the_sessions_asked_for_are_explained(model, store, served):
