@@ -21,11 +21,11 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.planted import BETA, N_TRUE, NETWORK, auc, planted_rows
+from benchmarks.selection import TRAINING
 from tft_core.models.ensemble import Ensemble
 from tft_core.models.variable_selection import IdentifiedSelection
 from tft_core.sequences import minibatches
 from tft_core.training import loop
-from tft_core.training.config import TrainingConfig
 from tft_core.training.evaluation import diversified_sharpe
 
 RUNS = (1, 4, 8)
@@ -48,14 +48,6 @@ PANELS = {
     "30 assets, half of the noise in common": Panel(30, 0.5, 360, 120, 1500),
 }
 IS_TRUE = np.arange(N_FEATURES) < N_TRUE
-TRAINING = TrainingConfig(
-    lr=1.5e-3,
-    pretrain_epochs=0,
-    finetune_epochs=40,
-    patience=12,
-    cost_factor=0.0,
-    threads=1,
-)
 
 
 @dataclass(frozen=True, slots=True)
